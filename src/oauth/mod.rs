@@ -1,0 +1,74 @@
+//! RFC 6749 §4.4: what is asked of a token endpoint, and what may come back.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::access::{Audiences, Scopes};
+use crate::secret::Secret;
+use crate::time::Moment;
+
+/// One request for a token: what is judged is what is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// The scopes to send; when empty, no `scope` parameter is sent.
+    pub scopes: Scopes,
+    /// The resources (RFC 8707) or audiences to send.
+    pub audience: Audiences,
+}
+
+/// A token that the provider granted, checked against what was asked.
+#[derive(Debug)]
+pub struct Grant {
+    /// The access token.
+    pub token: Secret,
+    /// The scopes it has: as answered, else as asked (RFC 6749 §5.1).
+    pub scopes: Scopes,
+    /// Its lifetime, counted from `sent`; zero where it is to be served once and not cached.
+    pub lifetime: Duration,
+    /// When the request was sent.
+    pub sent: Moment,
+}
+
+/// A token endpoint. The real one is in `http`; tests have their own.
+pub trait TokenEndpoint: Send + Sync + 'static {
+    /// Asks once for a token, within the provider's own time limits.
+    fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>>;
+}
+
+/// Reads the credential with which we authenticate, each time it is needed, so that a rotated one is used at once.
+pub trait Credential: Send + Sync + 'static {
+    /// The current value.
+    ///
+    /// The error says what is wrong and what to do, without any part of the value.
+    fn current(&self) -> BoxFuture<'_, Result<std::sync::Arc<Secret>, String>>;
+}
+
+/// Why no token came, by whose fault it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The provider refused us: asking again will not help until something is changed.
+    #[error("the provider refused with status {status}{}: {what}", .error.map(|e| format!(" and `{e}`")).unwrap_or_default())]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The error code, if it is registered (RFC 6749 §5.2, RFC 8707 §2).
+        error: Option<&'static str>,
+        /// For the operator: what was answered, without secrets, and what to do.
+        what: String,
+    },
+    /// The provider answered what cannot be used.
+    #[error("the provider's answer cannot be used: {0}")]
+    Nonsense(String),
+    /// The provider cannot answer now: asking later may help.
+    #[error("the provider is unavailable: {what}")]
+    Unavailable {
+        /// For the operator: what happened.
+        what: String,
+        /// How long the provider asked us to wait (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// Our own credential could not be read.
+    #[error("the credential for the provider could not be read: {0}")]
+    Credential(String),
+}

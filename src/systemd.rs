@@ -1,0 +1,1 @@
+//! What systemd hands over (sockets, credentials) and is told (READY, RELOADING, STOPPING, WATCHDOG).

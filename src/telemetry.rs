@@ -1,0 +1,1 @@
+//! Log lines for operators: `tracing` on standard error, as text or JSON.

@@ -1,0 +1,1 @@
+//! Tokens: freshness (pure), cache, single flight, refresh.
