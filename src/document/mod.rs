@@ -25,7 +25,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub use edit::nearest;
-pub use places::Places;
+pub use places::{Places, below};
 pub use schema::published;
 
 use crate::fault::{Fault, Faults, Place};

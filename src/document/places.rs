@@ -109,8 +109,9 @@ fn ancestors(key: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `key` below `table`, as TOML writes it.
-pub(super) fn below(table: &str, key: &str) -> String {
+/// The dotted key of `key` in `table`, as TOML writes it: quoted where it is no bare key. The top level is `""`.
+#[must_use]
+pub fn below(table: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if table.is_empty() { key } else { format!("{table}.{key}") }

@@ -63,9 +63,12 @@ impl<'a> Walk<'a> {
 
     fn value(&mut self, key: &str, value: &Spanned<DeValue<'_>>, shape: &Shape) {
         let at = value.span().start;
-        if shape.later {
-            return self.fault(key, at, words::later(key));
-        }
+        if shape.later { self.fault(key, at, words::later(key)) } else { self.built(key, value, shape) }
+    }
+
+    /// As [`Self::value`], whether or not the effect of the value is built.
+    fn built(&mut self, key: &str, value: &Spanned<DeValue<'_>>, shape: &Shape) {
+        let at = value.span().start;
         let complaint = match (&shape.kind, value.get_ref()) {
             (Kind::Anything, _) | (Kind::Flag, DeValue::Boolean(_)) => None,
             (Kind::Text(text), DeValue::String(said)) => words::text(key, said, text),
@@ -178,7 +181,7 @@ impl<'a> Walk<'a> {
         let tried = shapes.iter().filter(|shape| shape.kind.accepts(value.get_ref())).map(|shape| {
             let mut marks = Marks::default();
             let mut trial = Walk::new(self.source, self.nth, &mut marks);
-            trial.value(key, value, shape);
+            trial.built(key, value, shape);
             (trial.found.len(), shape)
         });
         match tried.min_by_key(|(faults, _)| *faults) {
