@@ -1,0 +1,4 @@
+//! Tests that need nothing but this machine.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod policy;
