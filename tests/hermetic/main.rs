@@ -1,0 +1,5 @@
+//! Tests that need nothing but this machine's loopback.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod jwt;
+mod oauth;
