@@ -2,6 +2,7 @@
 //!
 //! Keys are as that crate hands them over: EC and Ed25519 private keys as PKCS #8, RSA as PKCS #1, public
 //! EC keys as an uncompressed point, Ed25519 as its 32 bytes, RSA as PKCS #1 or as modulus and exponent.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the crate's enums grow: what is not listed here is refused")]
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind, Result};
@@ -194,6 +195,7 @@ fn ed_component(pkcs8: &[u8], curve: &EllipticCurve) -> Result<Vec<u8>> {
     Ok(ed25519_pair(pkcs8)?.public_key().as_ref().to_vec())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the crate's")]
 fn thumbprint_digest(bytes: &[u8], hash: ThumbprintHash) -> Result<Vec<u8>> {
     let algorithm = match hash {
         ThumbprintHash::SHA256 => &digest::SHA256,

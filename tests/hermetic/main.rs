@@ -1,5 +1,5 @@
 //! Tests that need nothing but this machine's loopback.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 mod jwt;
 mod oauth;
