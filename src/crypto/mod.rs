@@ -1,5 +1,7 @@
 //! Cryptography: `ring`, and nothing beside it.
 
+mod jwt;
+
 use std::fmt;
 
 use ring::digest;
@@ -113,4 +115,5 @@ impl fmt::Debug for FingerprintKey {
 pub fn install() {
     // Both fail only where a provider stands already: then it is ours, since nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    jwt::install();
 }

@@ -89,10 +89,8 @@ fn object(answer: &Answer) -> Result<Object, Failure> {
     if !answer.whole {
         return nonsense(format!("status 200 with a body of more than {} KiB", MOST_BODY_BYTES / 1024));
     }
-    if !is_json(&answer.headers) {
-        return nonsense(format!("status 200, but {}", refusal::kind_of_body(answer)));
-    }
-    Object::read(&answer.body).or_else(|why| nonsense(format!("status 200, but {why}")))
+    let object = if is_json(&answer.headers) { Object::read(&answer.body).ok() } else { None };
+    object.map_or_else(|| nonsense(format!("status 200, but {}", refusal::kind_of_body(answer))), Ok)
 }
 
 /// Whether the content type is `application/json`, or is not said, as some servers do: the body then shows what it is.

@@ -1,4 +1,5 @@
 //! Why no answer came, in words that tell the operator what to do. Pure.
+#![expect(clippy::wildcard_enum_match_arm, reason = "foreign errors grow: those not named here speak for themselves")]
 
 use std::error::Error;
 use std::io;
@@ -38,6 +39,10 @@ fn certificate_in_words(error: &CertificateError, host: &str) -> String {
     let what = match error {
         CertificateError::UnknownIssuer => {
             "is signed by an authority that is not trusted here: set `ca_file` to that authority's certificate"
+                .to_owned()
+        }
+        CertificateError::BadSignature => {
+            "is not signed by the key that its authority has in `ca_file`: if the authority was made anew, replace the file"
                 .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
