@@ -1,11 +1,17 @@
 //! What was said (file) → what is meant (Settings).
 
 pub mod address;
+pub mod check;
+pub mod host;
+pub mod load;
 pub mod meant;
 pub mod reading;
+pub mod reload;
 pub mod said;
 pub mod words;
 
+pub use check::{Report, check};
+pub use load::load;
 pub use meant::Settings;
 pub use reading::{Read, read};
 

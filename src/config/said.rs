@@ -19,6 +19,7 @@ pub use store::{KeySource, OpenbaoAuth, SecretRef, Store};
 
 use super::words::{Mode, Period, Rate, Size};
 use crate::name::Name;
+pub use crate::telemetry::{Format, Level};
 
 /// The configuration of bursar: `/etc/bursar/bursar.toml`, and `conf.d/*.toml` beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,34 +156,6 @@ pub struct Log {
     pub level: Level,
     /// How it is written.
     pub format: Format,
-}
-
-/// How much is written to the operators' log. None of them shows a secret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// What failed.
-    Error,
-    /// What will fail if nothing is done.
-    Warn,
-    /// What changed.
-    #[default]
-    Info,
-    /// What was decided.
-    Debug,
-    /// Every step.
-    Trace,
-}
-
-/// How the operators' log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Prometheus metrics.

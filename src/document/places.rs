@@ -1,7 +1,7 @@
 //! Where each key of a document stands.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Source;
 use crate::fault::{Fault, Faults, Place};
@@ -77,6 +77,11 @@ impl Places {
     #[must_use]
     pub fn file_of(&self, key: &str) -> PathBuf {
         self.of(key).file
+    }
+
+    /// The files that were read, in their order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().map(|source| source.file.as_path())
     }
 
     fn at(&self, (file, offset): At) -> Place {
