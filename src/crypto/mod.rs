@@ -21,6 +21,23 @@ impl Digest {
         Self(out)
     }
 
+    /// SHA-256 of everything that `reader` gives.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl std::io::Read) -> std::io::Result<Self> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut part = vec![0; 64 << 10];
+        loop {
+            let bytes = reader.read(&mut part)?;
+            let Some(read) = part.get(..bytes).filter(|read| !read.is_empty()) else { break };
+            context.update(read);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Ok(Self(out))
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
