@@ -117,8 +117,7 @@ fn bearer(token_type: Option<Value>, withheld: &Withheld) -> Result<(), Failure>
 fn token(value: Option<Value>) -> Result<Secret, Failure> {
     let Some(value) = value else { return nonsense("`access_token` is missing") };
     let Value::String(text) = value else { return nonsense("`access_token` is not a text") };
-    let token = Secret::new(text.into_bytes());
-    match token.expose() {
+    match text.as_bytes() {
         [] => nonsense("`access_token` is empty"),
         bytes if bytes.len() > MOST_TOKEN_BYTES => {
             nonsense(format!("`access_token` is longer than {} KiB", MOST_TOKEN_BYTES / 1024))
@@ -126,7 +125,7 @@ fn token(value: Option<Value>) -> Result<Secret, Failure> {
         bytes if !bytes.iter().all(u8::is_ascii_graphic) => {
             nonsense("`access_token` holds something else than printable ASCII without spaces")
         }
-        _ => Ok(token),
+        _ => Ok(Secret::new(text.into_bytes())),
     }
 }
 

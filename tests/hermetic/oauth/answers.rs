@@ -193,6 +193,7 @@ fn a_refusal_without_a_registered_code_passes_none_on() {
         (400, JSON, r#"{"error":{"code":7}}"#, "without `error`"),
         (404, &[("content-type", "text/html")], "<html>", "an HTML page"),
         (405, &[], "", "no token endpoint"),
+        (410, &[], "", "no token endpoint"),
         (418, &[], "short and stout", "not JSON"),
     ] {
         let (error, what) = refusal(status, headers, body);
@@ -223,6 +224,9 @@ fn what_passes_is_unavailable_and_retry_after_is_told() {
         (500, "<html>"),
         (502, "bad gateway"),
         (408, ""),
+        (425, ""),
+        (400, r#"{"error":"server_error"}"#),
+        (403, r#"{"error":"slow_down"}"#),
         (400, r#"{"error":"temporarily_unavailable"}"#),
     ] {
         match read_by(&rules(), status, &[("retry-after", "2")], body.as_bytes()) {
