@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod policy;
+mod policy_hostile;
