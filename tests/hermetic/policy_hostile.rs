@@ -55,10 +55,15 @@ fn long(length: usize) -> Vec<String> {
 
 #[test]
 fn what_is_within_the_bounds_is_checked_to_the_bottom() {
-    // One bracket is the condition's own, one the scope's or a call's; one operator is the one in `context.nope`.
-    for body in deep((MAX_NESTING - 2) / 2).into_iter().chain(long(MAX_OPERATORS - 2)) {
-        let said = said_of(&body);
-        assert!(said.contains("`nope`"), "{said}\n{}", &body[..100]);
+    let refused = |said: &String| said.contains("are allowed");
+    for shape in 0..deep(1).len() {
+        let said = (1..=MAX_NESTING).rev().map(|depth| said_of(&deep(depth)[shape])).find(|said| !refused(said)).unwrap();
+        assert!(said.contains("`nope`"), "{said}\n{}", deep(2)[shape]);
+    }
+    for shape in 0..long(1).len() {
+        let lengths = (1..=MAX_OPERATORS).rev().map(|length| said_of(&long(length)[shape]));
+        let said = lengths.into_iter().find(|said| !refused(said)).unwrap();
+        assert!(said.contains("`nope`"), "{said}\n{}", long(2)[shape]);
     }
 }
 
