@@ -57,7 +57,8 @@ fn long(length: usize) -> Vec<String> {
 fn what_is_within_the_bounds_is_checked_to_the_bottom() {
     let refused = |said: &String| said.contains("are allowed");
     for shape in 0..deep(1).len() {
-        let said = (1..=MAX_NESTING).rev().map(|depth| said_of(&deep(depth)[shape])).find(|said| !refused(said)).unwrap();
+        let said =
+            (1..=MAX_NESTING).rev().map(|depth| said_of(&deep(depth)[shape])).find(|said| !refused(said)).unwrap();
         assert!(said.contains("`nope`"), "{said}\n{}", deep(2)[shape]);
     }
     for shape in 0..long(1).len() {

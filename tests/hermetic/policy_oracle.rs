@@ -10,8 +10,8 @@ use bursar::name::Name;
 use bursar::policy::{Known, SCHEMA_TEXT, Snapshot};
 use bursar::time::Minute;
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision, Entities, Entity, EntityUid, Policy, PolicyId, PolicySet, Request,
-    RestrictedExpression, Schema,
+    AuthorizationError, Authorizer, Context, Decision, Entities, Entity, EntityUid, Policy, PolicyId, PolicySet,
+    Request, RestrictedExpression, Schema,
 };
 
 const SETS: u64 = 250;
@@ -120,7 +120,8 @@ fn condition(dice: &mut Dice, depth: usize) -> String {
 
 fn atom(dice: &mut Dice) -> String {
     let (group, tag, scope) = (dice.pick(&GROUPS), dice.pick(&TAGS), dice.pick(&SCOPES));
-    let listed = format!("[\"d\", {}]", dice.some(&SCOPES).iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", "));
+    let listed =
+        format!("[\"d\", {}]", dice.some(&SCOPES).iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", "));
     let time = Minute::new(dice.pick(&MINUTES)).begins().rfc3339();
     let time = format!("datetime(\"{}Z\")", &time.as_str()[..19]);
     match dice.below(16) {
@@ -215,7 +216,8 @@ fn pool(dice: &mut Dice, size: usize) -> BTreeMap<String, String> {
 fn question(dice: &mut Dice) -> (Access, Minute) {
     let workload = |dice: &mut Dice| (Role::Workload, if dice.one_in(10) { "stranger" } else { dice.pick(&WORKLOADS) });
     let operator = |dice: &mut Dice| (Role::Operator, dice.pick(&OPERATORS));
-    let provider = |dice: &mut Dice| Resource::Provider(dice.pick(&["p0", "p1", "p2", "filler", "elsewhere"]).parse().unwrap());
+    let provider =
+        |dice: &mut Dice| Resource::Provider(dice.pick(&["p0", "p1", "p2", "filler", "elsewhere"]).parse().unwrap());
     let secret = |dice: &mut Dice| Resource::Secret(dice.pick(&SECRETS).parse().unwrap());
     let ((role, name), action, resource) = match dice.below(10) {
         0..=4 => (workload(dice), dice.pick(&[Action::Token, Action::Token, Action::Reject]), provider(dice)),
@@ -288,11 +290,15 @@ impl Oracle {
             Resource::Secret(id) => uid("Secret", &id.to_string()),
             Resource::Agent => uid("Agent", "self"),
         };
-        let set = |words: Vec<String>| RestrictedExpression::new_set(words.into_iter().map(RestrictedExpression::new_string));
+        let set =
+            |words: Vec<String>| RestrictedExpression::new_set(words.into_iter().map(RestrictedExpression::new_string));
         let context = Context::from_pairs([
             ("scopes".into(), set(access.scopes.iter().map(ToString::to_string).collect())),
             ("audience".into(), set(access.audience.iter().map(ToString::to_string).collect())),
-            ("now".into(), RestrictedExpression::new_datetime(minute.begins().rfc3339().as_str().replace(".000000Z", "Z"))),
+            (
+                "now".into(),
+                RestrictedExpression::new_datetime(minute.begins().rfc3339().as_str().replace(".000000Z", "Z")),
+            ),
         ]);
         let (principal, action) = (uid(who, access.who.name.as_str()), uid("Action", access.action.as_str()));
         let request = Request::new(principal, action, resource, context.unwrap(), Some(&self.schema)).ok()?;
@@ -344,16 +350,34 @@ fn every_verdict_is_plain_cedars_where_an_error_denies() {
         }
     }
     // A generator that only ever denies would show nothing.
-    assert!(seen.values().sum::<usize>() >= 100_000 && seen.len() == 4 && seen.values().all(|n| *n > 5_000), "{seen:?}");
+    assert!(
+        seen.values().sum::<usize>() >= 100_000 && seen.len() == 4 && seen.values().all(|n| *n > 5_000),
+        "{seen:?}"
+    );
 }
 
+/// What is wrong, the world as it then looks, and the minute that it is judged at.
+type Mutant = (&'static str, fn(World) -> World, fn(Minute) -> Minute);
+
 /// Judges that are wrong in one way each: what a slice or a memory that is broken would amount to.
-const MUTANTS: [(&str, fn(World) -> World, fn(Minute) -> Minute); 7] = [
-    ("a slice that forgets groups", |world| forgetting(world, |known| known.workloads.values_mut().for_each(forget)), same),
-    ("a slice that forgets tags", |world| forgetting(world, |known| known.providers.values_mut().for_each(forget)), same),
+const MUTANTS: [Mutant; 7] = [
+    (
+        "a slice that forgets groups",
+        |world| forgetting(world, |known| known.workloads.values_mut().for_each(forget)),
+        same,
+    ),
+    (
+        "a slice that forgets tags",
+        |world| forgetting(world, |known| known.providers.values_mut().for_each(forget)),
+        same,
+    ),
     ("a slice without unconstrained principals", |world| without(world, |rule| rule.contains("(principal,")), same),
     ("a slice without `is`", |world| without(world, |rule| rule.contains(" is ")), same),
-    ("a slice that leaves out forbids of an unconstrained resource", |world| without(world, |rule| rule.contains("forbid") && rule.contains("resource)")), same),
+    (
+        "a slice that leaves out forbids of an unconstrained resource",
+        |world| without(world, |rule| rule.contains("forbid") && rule.contains("resource)")),
+        same,
+    ),
     ("a slice without lists of actions", |world| without(world, |rule| rule.contains("action in [")), same),
     ("a memory that outlives its minute", |world| world, |_| Minute::new(MINUTES[0])),
 ];
