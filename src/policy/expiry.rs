@@ -25,8 +25,9 @@ impl Refusal {
             Self::NotAMinute => Fault::new(place, "`@expires` is neither a date nor a whole minute in UTC")
                 .help("write `@expires(\"2027-01-31\")` or `@expires(\"2027-01-31T18:00:00Z\")`"),
             Self::NotKept => {
-                Fault::new(place, format!("the rule's condition does not end it at its `@expires(\"{text}\")`"))
-                    .help(format!("add `when {{ context.now < datetime(\"{text}\") }}` to the rule, with the same text"))
+                Fault::new(place, format!("the rule's condition does not end it at its `@expires(\"{text}\")`")).help(
+                    format!("add `when {{ context.now < datetime(\"{text}\") }}` to the rule, with the same text"),
+                )
             }
         }
     }
@@ -42,12 +43,10 @@ pub(super) fn check(text: &str, policy: &Policy) -> Result<Wall, Refusal> {
 /// The point in time of `2027-01-31` or `2027-01-31T18:00:00Z`, where it is a whole minute: policies see no finer
 /// time, so that a rule would outlive any other point by up to a minute.
 fn moment(text: &str) -> Option<Wall> {
-    let at = match text.len() {
-        10 => Wall::parse(&format!("{text}T00:00:00Z")).ok()?,
-        20 if text.ends_with('Z') => Wall::parse(text).ok()?,
-        _ => return None,
-    };
-    (at.minute().begins() == at).then_some(at)
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let at = Wall::parse(&whole).ok()?;
+    let canonical = at.rfc3339().as_str().get(..16).map(|minute| format!("{minute}:00Z"));
+    (canonical? == whole).then_some(at)
 }
 
 /// Whether one of the `when`s of a policy, in Cedar's JSON form, is false from `text` on.
@@ -85,7 +84,11 @@ mod tests {
             r#"when { true } when { context["now"] < datetime("2027-01-31") } unless { false }"#,
         ];
         for condition in kept {
-            assert_eq!(checked("2027-01-31", condition), Ok(Wall::parse("2027-01-31T00:00:00Z").unwrap()), "{condition}");
+            assert_eq!(
+                checked("2027-01-31", condition),
+                Ok(Wall::parse("2027-01-31T00:00:00Z").unwrap()),
+                "{condition}"
+            );
         }
         let not_kept = [
             "",
@@ -103,7 +106,9 @@ mod tests {
 
     #[test]
     fn an_expiry_is_a_date_or_a_whole_minute() {
-        for text in ["", "soon", "2027-13-01", "2027-01-31T18:00:30Z", "2027-01-31T18:00:00+01:00", "2027-01-31 18:00:00Z"] {
+        for text in
+            ["", "soon", "2027-13-01", "2027-01-31T18:00:30Z", "2027-01-31T18:00:00+01:00", "2027-01-31 18:00:00Z"]
+        {
             let condition = format!(r#"when {{ context.now < datetime("{text}") }}"#);
             assert_eq!(moment(text), None, "{condition}");
         }

@@ -1,5 +1,7 @@
 //! Tests that need nothing but this machine and its loopback.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+//! Tests that need nothing but this machine.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod jwt;
 mod oauth;
@@ -19,3 +21,5 @@ mod policy;
 mod secret;
 mod store;
 mod store_conformance;
+mod policy_hostile;
+mod policy_oracle;

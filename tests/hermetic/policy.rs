@@ -73,7 +73,9 @@ fn nothing_is_permitted_by_default() {
 
 #[test]
 fn a_forbid_beats_every_permit() {
-    let set = snapshot(&format!(r#"{ANY} @id("no") forbid (principal in Group::"pci", action, resource in Tag::"payments");"#));
+    let set = snapshot(&format!(
+        r#"{ANY} @id("no") forbid (principal in Group::"pci", action, resource in Tag::"payments");"#
+    ));
     assert_eq!(judged(&set, token("checkout", "stripe", "a"), NOON), (Some(Why::Forbidden), "no".into()));
     assert_eq!(judged(&set, token("reports", "stripe", "a"), NOON), (None, "any".into()));
     assert_eq!(judged(&set, token("checkout", "crm", "a"), NOON), (None, "any".into()));
@@ -82,13 +84,13 @@ fn a_forbid_beats_every_permit() {
 /// Plain Cedar skips a policy that errs: with a `forbid`, it allows what the rule was to stop.
 #[test]
 fn erroring_forbid_denies() {
-    let rules = format!(
-        r#"{ANY} @id("odd") forbid (principal, action, resource) when {{ 9223372036854775807 + 1 == 0 }};"#
-    );
+    let rules =
+        format!(r#"{ANY} @id("odd") forbid (principal, action, resource) when {{ 9223372036854775807 + 1 == 0 }};"#);
     let plain: cedar_policy::PolicySet = rules.parse().unwrap();
     let [principal, action, resource] =
         [r#"Workload::"checkout""#, r#"Action::"token""#, r#"Provider::"stripe""#].map(|uid| uid.parse().unwrap());
-    let request = cedar_policy::Request::new(principal, action, resource, cedar_policy::Context::empty(), None).unwrap();
+    let request =
+        cedar_policy::Request::new(principal, action, resource, cedar_policy::Context::empty(), None).unwrap();
     let answer = cedar_policy::Authorizer::new().is_authorized(&request, &plain, &cedar_policy::Entities::empty());
     assert_eq!(answer.decision(), cedar_policy::Decision::Allow, "the demonstration shows nothing any more");
 
@@ -149,7 +151,9 @@ fn may_ever_looks_at_scopes_and_at_no_condition() {
            @id("not") forbid (principal, action, resource == Provider::"crm");"#,
     );
     let stripe = Resource::Provider(name("stripe"));
-    let may = |workload: &str, action: Action, resource: &Resource| set.may_ever(&who(Role::Workload, workload), action, resource);
+    let may = |workload: &str, action: Action, resource: &Resource| {
+        set.may_ever(&who(Role::Workload, workload), action, resource)
+    };
     assert!(may("checkout", Action::Token, &stripe));
     assert!(!may("checkout", Action::Reject, &stripe));
     assert!(!may("checkout", Action::Token, &Resource::Provider(name("crm"))), "a forbid alone permits nothing");
@@ -186,9 +190,8 @@ fn an_archive_that_lacks_a_part_is_refused() {
 
 #[test]
 fn the_digest_moves_with_groups_tags_and_every_byte() {
-    let digest = |text: &str, known: &Known| {
-        Snapshot::from_entries(entries(&[("x.cedar", text)]), known).unwrap().0.digest()
-    };
+    let digest =
+        |text: &str, known: &Known| Snapshot::from_entries(entries(&[("x.cedar", text)]), known).unwrap().0.digest();
     let mut other = known();
     other.providers.insert(name("crm"), vec![name("payments")]);
     let before = digest(ANY, &known());
@@ -200,13 +203,41 @@ fn the_digest_moves_with_groups_tags_and_every_byte() {
 #[test]
 fn a_load_names_every_fault_at_its_place() {
     let files = [
-        ("a.cedar", "@id(\"one\")\npermit (principal == Workload::\"chekcout\", action, resource);\n\npermit (principal, action, resource);\n"),
-        ("b.cedar", "// b\n@id(\"one\") @expirs(\"2027-01-01\")\npermit (principal, action, resource);\n@id(\"two\") permit (principal, action resource);\n"),
-        ("c.cedar", "@id(\"t\") permit (principal == ?principal, action, resource);\n@id(\"three\") @rate(\"1/s\") forbid (principal, action, resource)\n  when { context.scope };"),
+        (
+            "a.cedar",
+            "@id(\"one\")\npermit (principal == Workload::\"chekcout\", action, resource);\n\npermit (principal, action, resource);\n",
+        ),
+        (
+            "b.cedar",
+            "// b\n@id(\"one\") @expirs(\"2027-01-01\")\npermit (principal, action, resource);\n@id(\"two\") permit (principal, action resource);\n",
+        ),
+        (
+            "c.cedar",
+            "@id(\"t\") permit (principal == ?principal, action, resource);\n@id(\"three\") @rate(\"1/s\") forbid (principal, action, resource)\n  when { context.scope };",
+        ),
         ("bursar.cedarschema", "entity Workload;"),
     ];
     let faults = Snapshot::from_entries(entries(&files), &known()).unwrap_err();
-    insta::assert_snapshot!(faults.to_string(), @"");
+    insta::assert_snapshot!(faults.to_string(), @r#"
+    a.cedar:2:22: `Workload::"chekcout"` is not known here
+      help: known: `checkout`, `reports`; or add a `[workload.…]` to workloads.toml
+    a.cedar:4:1: the rule has no `@id`
+      help: put `@id("a-name-of-its-own")` before it: records and explanations name it by that
+    b.cedar:2:1: the id `one` is taken: the rule at a.cedar:1:1 has it
+      help: give one of the two another `@id`
+    b.cedar:2:12: `@expirs` is not an annotation that has a meaning here
+      help: known: `@id`, `@owner`, `@expires`
+    b.cedar:4:38: unexpected token `resource`
+      help: expected `!=`, `)`, `,`, `:`, `<`, `<=`, `==`, `>`, `>=`, `in`, or `is`
+    bursar.cedarschema: `bursar.cedarschema` differs from the schema that this program judges by
+      help: the schema cannot be changed: copy the file that comes with this version, or delete this one
+    c.cedar:1:1: a template (`?principal`, `?resource`) is not a rule
+      help: write one rule for each principal or resource, or use a group or a tag
+    c.cedar:2:14: `@rate` is not available in this version
+      help: known here: `@id`, `@owner`, `@expires`
+    c.cedar:3:10: for policy `three`, attribute `scope` in context for Action::"approve" not found
+      help: did you mean `scopes`?
+    "#);
 }
 
 #[test]
@@ -227,7 +258,10 @@ fn unknown_annotation_refused() {
 fn ids_of_merged_files_collide() {
     let files = [("a.cedar", ANY), ("b.cedar", ANY)];
     let faults = Snapshot::from_entries(entries(&files), &known()).unwrap_err();
-    assert!(faults.to_string().starts_with("b.cedar:1:1: the id `any` is taken: the rule at a.cedar:1:1 has it"), "{faults}");
+    assert!(
+        faults.to_string().starts_with("b.cedar:1:1: the id `any` is taken: the rule at a.cedar:1:1 has it"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -248,7 +282,10 @@ fn an_expiry_that_the_condition_does_not_keep_is_refused() {
 
 #[test]
 fn a_shared_set_warns_of_what_this_host_lacks() {
-    let files = entries(&[("x.cedar", r#"@id("x") permit (principal == Workload::"elsewhere", action, resource in Tag::"none");"#)]);
+    let files = entries(&[(
+        "x.cedar",
+        r#"@id("x") permit (principal == Workload::"elsewhere", action, resource in Tag::"none");"#,
+    )]);
     assert!(Snapshot::from_entries(files.clone(), &known()).is_err());
     let shared = Known { unknown: UnknownIds::Warn, ..known() };
     let (set, warnings) = Snapshot::from_entries(files, &shared).unwrap();
@@ -308,7 +345,14 @@ expect = "deny"
     let file = scenario::ScenarioFile::parse(Path::new("s.toml"), text.as_bytes()).unwrap();
     let report = scenario::run(&snapshot(ANY), &file);
     let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
-    insta::assert_snapshot!(failures.join("\n"), @"");
+    insta::assert_snapshot!(failures.join("\n"), @r#"
+    s.toml:3:1: scenario `wrong answer`: expected a denial, but it is permitted
+      help: determined by `any`
+    s.toml:10:1: scenario `wrong rule`: expected to be determined by `other`
+      help: determined by `any`
+    s.toml:18:1: scenario `nobody`: `Workload::"chekcout"` is not known here
+      help: correct the name, or add it to the configuration
+    "#);
 }
 
 #[test]
@@ -340,5 +384,13 @@ at = "soon"
 expect = "deny"
 "#;
     let faults = scenario::ScenarioFile::parse(Path::new("s.toml"), text.as_bytes()).unwrap_err();
-    insta::assert_snapshot!(faults.to_string(), @"");
+    insta::assert_snapshot!(faults.to_string(), @r#"
+    s.toml:2:1: scenario `who`: who asks is not clear
+      help: give either `workload` or `operator`
+    s.toml:7:1: scenario `what`: `tokens` is no action
+      help: actions: `token`, `reject`, `secret`, `put`, `rotate`, `revoke`, `list`, `approve`, `reload`, `status`, `explain`, `audit`
+    s.toml:13:1: scenario `to what`: the schema knows no `token` of `Secret::"api-key"` by such a principal
+      help: see the actions in `bursar.cedarschema`
+    s.toml:19:1: scenario `when`: `soon` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`
+    "#);
 }
