@@ -1,0 +1,6 @@
+//! Tests that need nothing but this machine and its loopback.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+
+mod jwt;
+mod oauth;
+mod policy;
