@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::host;
+use super::load::load;
 use super::reading::Read;
-use super::{host, load};
 use crate::fault::{Fault, Faults};
 
 /// What a check found.
@@ -26,7 +27,7 @@ pub type Further<'a> = &'a dyn Fn(&Read, &mut Report);
 #[must_use]
 pub fn check(file: &Path, further: &[Further<'_>]) -> (Option<Read>, Report) {
     let mut report = Report::default();
-    let read = match load::load(file) {
+    let read = match load(file) {
         Ok(read) => read,
         Err(faults) => return (None, Report { faults, ..report }),
     };

@@ -140,11 +140,10 @@ impl Host<'_> {
     }
 
     fn unreachable(&mut self, key: &str, path: &Path, error: &io::Error) {
-        let what = match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no `{}`", path.display()),
-            io::ErrorKind::PermissionDenied => format!("`{}` may not be read", path.display()),
-            _ => format!("`{}` cannot be read: {error}", path.display()),
-        };
+        let shown = path.display();
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        let what =
+            if missing { format!("there is no `{shown}`") } else { format!("`{shown}` cannot be read: {error}") };
         self.fault(key, what, "create it, or correct the path");
     }
 

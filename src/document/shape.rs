@@ -106,7 +106,9 @@ impl Shape {
         let schema = match schema {
             Value::Object(schema) => schema.clone(),
             Value::Bool(true) => Map::new(),
-            other => return Err(format!("`{other}` is not a schema")),
+            Value::Bool(false) | Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return Err(format!("`{schema}` is not a schema"));
+            }
         };
         refuse_unknown_keywords(&schema)?;
         Ok(Self {
