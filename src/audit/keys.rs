@@ -95,7 +95,9 @@ fn make(state_dir: &Path, random: &dyn Random) -> Result<Keys, AuditError> {
     let mut text = Zeroizing::new(String::with_capacity(256));
     // Writing to a string cannot fail, and parsing it back would show it.
     let _ = write!(text, "{FIRST_LINE}\nlog {log}\nfingerprint 1 ");
-    key.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+    for byte in key.iter() {
+        let _ = write!(text, "{byte:02x}");
+    }
     text.push('\n');
     let path = state_dir.join(FILE);
     let keys = parse(text.as_bytes()).map_err(|what| AuditError::damaged(&path, what))?;
@@ -161,7 +163,9 @@ mod tests {
     #[test]
     fn a_new_key_leaves_the_former_ones() {
         let (one, two) = ("1".repeat(64), "2".repeat(64));
-        let text = format!("{FIRST_LINE}\nlog 6ba7b810-9dad-41d1-80b4-00c04fd430c8\nfingerprint 1 {one}\nfingerprint 2 {two}\n");
+        let text = format!(
+            "{FIRST_LINE}\nlog 6ba7b810-9dad-41d1-80b4-00c04fd430c8\nfingerprint 1 {one}\nfingerprint 2 {two}\n"
+        );
         let keys = parse(text.as_bytes()).unwrap();
         assert_eq!(keys.current().of(b"").key, 2);
         assert_eq!(keys.former().len(), 1);
