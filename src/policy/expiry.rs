@@ -25,8 +25,9 @@ impl Refusal {
             Self::NotAMinute => Fault::new(place, "`@expires` is neither a date nor a whole minute in UTC")
                 .help("write `@expires(\"2027-01-31\")` or `@expires(\"2027-01-31T18:00:00Z\")`"),
             Self::NotKept => {
-                Fault::new(place, format!("the rule's condition does not end it at its `@expires(\"{text}\")`"))
-                    .help(format!("add `when {{ context.now < datetime(\"{text}\") }}` to the rule, with the same text"))
+                Fault::new(place, format!("the rule's condition does not end it at its `@expires(\"{text}\")`")).help(
+                    format!("add `when {{ context.now < datetime(\"{text}\") }}` to the rule, with the same text"),
+                )
             }
         }
     }
@@ -85,7 +86,11 @@ mod tests {
             r#"when { true } when { context["now"] < datetime("2027-01-31") } unless { false }"#,
         ];
         for condition in kept {
-            assert_eq!(checked("2027-01-31", condition), Ok(Wall::parse("2027-01-31T00:00:00Z").unwrap()), "{condition}");
+            assert_eq!(
+                checked("2027-01-31", condition),
+                Ok(Wall::parse("2027-01-31T00:00:00Z").unwrap()),
+                "{condition}"
+            );
         }
         let not_kept = [
             "",
@@ -103,7 +108,9 @@ mod tests {
 
     #[test]
     fn an_expiry_is_a_date_or_a_whole_minute() {
-        for text in ["", "soon", "2027-13-01", "2027-01-31T18:00:30Z", "2027-01-31T18:00:00+01:00", "2027-01-31 18:00:00Z"] {
+        for text in
+            ["", "soon", "2027-13-01", "2027-01-31T18:00:30Z", "2027-01-31T18:00:00+01:00", "2027-01-31 18:00:00Z"]
+        {
             let condition = format!(r#"when {{ context.now < datetime("{text}") }}"#);
             assert_eq!(moment(text), None, "{condition}");
         }

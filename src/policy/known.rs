@@ -38,7 +38,11 @@ struct UidJson<'a> {
 pub(super) fn canonical_json(known: &Known) -> Result<Vec<u8>, serde_json::Error> {
     let secrets: BTreeMap<String, &Vec<Name>> = known.secrets.iter().map(|(id, tags)| (id.to_string(), tags)).collect();
     let mut entities: BTreeMap<UidJson<'_>, BTreeSet<UidJson<'_>>> = BTreeMap::new();
-    let kinds = [("Workload", "Group", &known.workloads), ("Operator", "Group", &known.operators), ("Provider", "Tag", &known.providers)];
+    let kinds = [
+        ("Workload", "Group", &known.workloads),
+        ("Operator", "Group", &known.operators),
+        ("Provider", "Tag", &known.providers),
+    ];
     for (kind, above, members) in kinds {
         members.iter().for_each(|(name, of)| add(&mut entities, (kind, name.as_str()), above, of));
     }

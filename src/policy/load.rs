@@ -97,5 +97,6 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 fn fault(path: &Path, error: &io::Error) -> Fault {
     let place = Place::file(PathBuf::from(path));
-    Fault::new(place, format!("cannot be read: {error}")).help("see that it is there and that the agent's user may read it")
+    Fault::new(place, format!("cannot be read: {error}"))
+        .help("see that it is there and that the agent's user may read it")
 }

@@ -72,12 +72,18 @@ pub(super) fn read<'a>(file: &Path, statement: Statement<'a>, faults: &mut Fault
 fn bounded(file: &Path, statement: &Statement<'_>) -> Result<(), Fault> {
     let fault = |what| Fault::new(statement.place(file, 0), what);
     if statement.nesting > MAX_NESTING {
-        let what = format!("the rule nests {} deep; {MAX_NESTING} brackets and `if`s in one another are allowed", statement.nesting);
-        return Err(fault(what).help("split the rule: several `permit`s are joined by \"or\", several `when`s by \"and\""));
+        let what = format!(
+            "the rule nests {} deep; {MAX_NESTING} brackets and `if`s in one another are allowed",
+            statement.nesting
+        );
+        return Err(
+            fault(what).help("split the rule: several `permit`s are joined by \"or\", several `when`s by \"and\"")
+        );
     }
     if statement.operators > MAX_OPERATORS {
         let what = format!("the rule has {} operator signs; {MAX_OPERATORS} are allowed", statement.operators);
-        return Err(fault(what).help("list values in a set: `[\"a\", \"b\"].contains(x)` instead of `x == \"a\" || x == \"b\"`"));
+        return Err(fault(what)
+            .help("list values in a set: `[\"a\", \"b\"].contains(x)` instead of `x == \"a\" || x == \"b\"`"));
     }
     Ok(())
 }
@@ -114,19 +120,22 @@ fn rule(file: &Path, statement: &Statement<'_>, policy: &Policy, faults: &mut Fa
     }
     let owner = annotations.get("owner").copied();
     if owner.is_some_and(str::is_empty) {
-        faults.push(Fault::new(place("owner"), "`@owner` names nobody").help("write `@owner(\"team\")`, or take it out"));
+        faults
+            .push(Fault::new(place("owner"), "`@owner` names nobody").help("write `@owner(\"team\")`, or take it out"));
     }
     let expires = annotations.get("expires").and_then(|text| {
         expiry::check(text, policy).map_err(|reason| faults.push(reason.fault(text, place("expires")))).ok()
     });
-    let id = id(annotations.get("id").copied(), statement.place(file, 0), place("id")).map_err(|fault| faults.push(fault));
+    let id =
+        id(annotations.get("id").copied(), statement.place(file, 0), place("id")).map_err(|fault| faults.push(fault));
     Some(Rule { id: id.ok()?, owner: owner.map(Into::into), expires, place: statement.place(file, 0) })
 }
 
 fn unknown_annotation(key: &str, place: Place) -> Fault {
     let known = KNOWN.map(|known| format!("`@{known}`")).join(", ");
     if PLANNED.contains(&key) {
-        return Fault::new(place, format!("`@{key}` is not available in this version")).help(format!("known here: {known}"));
+        return Fault::new(place, format!("`@{key}` is not available in this version"))
+            .help(format!("known here: {known}"));
     }
     Fault::new(place, format!("`@{key}` is not an annotation that has a meaning here")).help(format!("known: {known}"))
 }

@@ -81,7 +81,10 @@ impl Scenario {
     fn failure(&self, snapshot: &Snapshot) -> Option<Fault> {
         let fault = |what: String| Fault::new(self.place.clone(), format!("scenario `{}`: {what}", self.name));
         if let Some(unknown) = snapshot.unknown_in(&self.access) {
-            return Some(fault(format!("`{unknown}` is not known here")).help("correct the name, or add it to the configuration"));
+            return Some(
+                fault(format!("`{unknown}` is not known here"))
+                    .help("correct the name, or add it to the configuration"),
+            );
         }
         let (answer, grounds, said) = answer(snapshot.judge(self.access.clone(), self.at));
         let ids: BTreeSet<String> = grounds.policies.iter().map(ToString::to_string).collect();
@@ -178,7 +181,8 @@ impl ScenarioFile {
     /// # Errors
     /// Everything that is wrong with it, each fault with its place.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Self, Faults> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Fault::new(Place::file(file), "the file is not UTF-8 text"))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| Fault::new(Place::file(file), "the file is not UTF-8 text"))?;
         let Written { at, scenario } = document::read(file, text)?;
         let mut faults = Faults::default();
         let mut scenarios = Vec::new();
@@ -217,7 +221,8 @@ impl WrittenScenario {
         };
         let action = Action::ALL.into_iter().find(|action| action.as_str() == self.action);
         let actions = Action::ALL.map(|action| format!("`{}`", action.as_str())).join(", ");
-        let action = action.ok_or_else(|| fault(format!("`{}` is no action", self.action)).help(format!("actions: {actions}")))?;
+        let action = action
+            .ok_or_else(|| fault(format!("`{}` is no action", self.action)).help(format!("actions: {actions}")))?;
         let resource = self.resource().map_err(|(what, help)| fault(what).help(help))?;
         if !schema::admits(role, action, &resource) {
             let what = format!("the schema knows no `{}` of `{resource}` by such a principal", action.as_str());

@@ -56,7 +56,8 @@ pub(super) fn verdict_on(standing: Standing, place: Place) -> Result<Option<Faul
         }
         Standing::Foreign => {
             let what = format!("`{FILE}` differs from the schema that this program judges by");
-            Err(Fault::new(place, what).help("the schema cannot be changed: copy the file that comes with this version, or delete this one"))
+            Err(Fault::new(place, what)
+                .help("the schema cannot be changed: copy the file that comes with this version, or delete this one"))
         }
     }
 }

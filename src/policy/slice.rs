@@ -134,9 +134,7 @@ impl End {
             Self::Any => true,
             Self::Is(kind) => asked.uid.type_name() == kind,
             Self::Equals(uid) => asked.uid == uid,
-            Self::In(kind, uid) => {
-                kind.as_ref().is_none_or(|kind| asked.uid.type_name() == kind) && asked.is_in(uid)
-            }
+            Self::In(kind, uid) => kind.as_ref().is_none_or(|kind| asked.uid.type_name() == kind) && asked.is_in(uid),
         }
     }
 }
@@ -195,7 +193,8 @@ mod tests {
         let entities = Entities::from_json_str(ENTITIES, None).unwrap();
         let [principal, action, resource] = [principal, r#"Action::"x""#, resource].map(|uid| uid.parse().unwrap());
         let slice = Index::of(parsed).slice(&principal, &action, &resource, &entities);
-        let mut ids: Vec<_> = slice.policies.policies().map(|policy| policy.id().to_string().parse().unwrap()).collect();
+        let mut ids: Vec<_> =
+            slice.policies.policies().map(|policy| policy.id().to_string().parse().unwrap()).collect();
         ids.sort_unstable();
         ids
     }

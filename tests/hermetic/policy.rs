@@ -73,7 +73,9 @@ fn nothing_is_permitted_by_default() {
 
 #[test]
 fn a_forbid_beats_every_permit() {
-    let set = snapshot(&format!(r#"{ANY} @id("no") forbid (principal in Group::"pci", action, resource in Tag::"payments");"#));
+    let set = snapshot(&format!(
+        r#"{ANY} @id("no") forbid (principal in Group::"pci", action, resource in Tag::"payments");"#
+    ));
     assert_eq!(judged(&set, token("checkout", "stripe", "a"), NOON), (Some(Why::Forbidden), "no".into()));
     assert_eq!(judged(&set, token("reports", "stripe", "a"), NOON), (None, "any".into()));
     assert_eq!(judged(&set, token("checkout", "crm", "a"), NOON), (None, "any".into()));
@@ -82,13 +84,13 @@ fn a_forbid_beats_every_permit() {
 /// Plain Cedar skips a policy that errs: with a `forbid`, it allows what the rule was to stop.
 #[test]
 fn erroring_forbid_denies() {
-    let rules = format!(
-        r#"{ANY} @id("odd") forbid (principal, action, resource) when {{ 9223372036854775807 + 1 == 0 }};"#
-    );
+    let rules =
+        format!(r#"{ANY} @id("odd") forbid (principal, action, resource) when {{ 9223372036854775807 + 1 == 0 }};"#);
     let plain: cedar_policy::PolicySet = rules.parse().unwrap();
     let [principal, action, resource] =
         [r#"Workload::"checkout""#, r#"Action::"token""#, r#"Provider::"stripe""#].map(|uid| uid.parse().unwrap());
-    let request = cedar_policy::Request::new(principal, action, resource, cedar_policy::Context::empty(), None).unwrap();
+    let request =
+        cedar_policy::Request::new(principal, action, resource, cedar_policy::Context::empty(), None).unwrap();
     let answer = cedar_policy::Authorizer::new().is_authorized(&request, &plain, &cedar_policy::Entities::empty());
     assert_eq!(answer.decision(), cedar_policy::Decision::Allow, "the demonstration shows nothing any more");
 
@@ -149,7 +151,9 @@ fn may_ever_looks_at_scopes_and_at_no_condition() {
            @id("not") forbid (principal, action, resource == Provider::"crm");"#,
     );
     let stripe = Resource::Provider(name("stripe"));
-    let may = |workload: &str, action: Action, resource: &Resource| set.may_ever(&who(Role::Workload, workload), action, resource);
+    let may = |workload: &str, action: Action, resource: &Resource| {
+        set.may_ever(&who(Role::Workload, workload), action, resource)
+    };
     assert!(may("checkout", Action::Token, &stripe));
     assert!(!may("checkout", Action::Reject, &stripe));
     assert!(!may("checkout", Action::Token, &Resource::Provider(name("crm"))), "a forbid alone permits nothing");
@@ -186,9 +190,8 @@ fn an_archive_that_lacks_a_part_is_refused() {
 
 #[test]
 fn the_digest_moves_with_groups_tags_and_every_byte() {
-    let digest = |text: &str, known: &Known| {
-        Snapshot::from_entries(entries(&[("x.cedar", text)]), known).unwrap().0.digest()
-    };
+    let digest =
+        |text: &str, known: &Known| Snapshot::from_entries(entries(&[("x.cedar", text)]), known).unwrap().0.digest();
     let mut other = known();
     other.providers.insert(name("crm"), vec![name("payments")]);
     let before = digest(ANY, &known());
@@ -200,9 +203,18 @@ fn the_digest_moves_with_groups_tags_and_every_byte() {
 #[test]
 fn a_load_names_every_fault_at_its_place() {
     let files = [
-        ("a.cedar", "@id(\"one\")\npermit (principal == Workload::\"chekcout\", action, resource);\n\npermit (principal, action, resource);\n"),
-        ("b.cedar", "// b\n@id(\"one\") @expirs(\"2027-01-01\")\npermit (principal, action, resource);\n@id(\"two\") permit (principal, action resource);\n"),
-        ("c.cedar", "@id(\"t\") permit (principal == ?principal, action, resource);\n@id(\"three\") @rate(\"1/s\") forbid (principal, action, resource)\n  when { context.scope };"),
+        (
+            "a.cedar",
+            "@id(\"one\")\npermit (principal == Workload::\"chekcout\", action, resource);\n\npermit (principal, action, resource);\n",
+        ),
+        (
+            "b.cedar",
+            "// b\n@id(\"one\") @expirs(\"2027-01-01\")\npermit (principal, action, resource);\n@id(\"two\") permit (principal, action resource);\n",
+        ),
+        (
+            "c.cedar",
+            "@id(\"t\") permit (principal == ?principal, action, resource);\n@id(\"three\") @rate(\"1/s\") forbid (principal, action, resource)\n  when { context.scope };",
+        ),
         ("bursar.cedarschema", "entity Workload;"),
     ];
     let faults = Snapshot::from_entries(entries(&files), &known()).unwrap_err();
@@ -227,7 +239,10 @@ fn unknown_annotation_refused() {
 fn ids_of_merged_files_collide() {
     let files = [("a.cedar", ANY), ("b.cedar", ANY)];
     let faults = Snapshot::from_entries(entries(&files), &known()).unwrap_err();
-    assert!(faults.to_string().starts_with("b.cedar:1:1: the id `any` is taken: the rule at a.cedar:1:1 has it"), "{faults}");
+    assert!(
+        faults.to_string().starts_with("b.cedar:1:1: the id `any` is taken: the rule at a.cedar:1:1 has it"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -248,7 +263,10 @@ fn an_expiry_that_the_condition_does_not_keep_is_refused() {
 
 #[test]
 fn a_shared_set_warns_of_what_this_host_lacks() {
-    let files = entries(&[("x.cedar", r#"@id("x") permit (principal == Workload::"elsewhere", action, resource in Tag::"none");"#)]);
+    let files = entries(&[(
+        "x.cedar",
+        r#"@id("x") permit (principal == Workload::"elsewhere", action, resource in Tag::"none");"#,
+    )]);
     assert!(Snapshot::from_entries(files.clone(), &known()).is_err());
     let shared = Known { unknown: UnknownIds::Warn, ..known() };
     let (set, warnings) = Snapshot::from_entries(files, &shared).unwrap();

@@ -1,7 +1,7 @@
 //! `[store.NAME]`, `[secret.NAME]`, and references to secrets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Reader, guess};
 use crate::config::meant::{Secret, SecretRef, Store, StoreKey};
@@ -36,7 +36,8 @@ impl Reader<'_> {
             None => StoreKey::File { path: state_dir.join(format!("{name}.key")), made: true },
             Some(said::KeySource::File(path)) => {
                 let path = self.path(&format!("{entry}.key.file"), &path);
-                let made = path.starts_with(state_dir);
+                let inside = path.strip_prefix(state_dir);
+                let made = inside.is_ok_and(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))));
                 StoreKey::File { path, made }
             }
             Some(said::KeySource::Credential(credential)) => {
