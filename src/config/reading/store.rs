@@ -52,6 +52,19 @@ impl Reader<'_> {
         }
     }
 
+    /// Two sealed stores in one file would each take the other's change for damage.
+    pub(super) fn stores_differ(&mut self, stores: &BTreeMap<Name, Store>) {
+        let mut seen: BTreeMap<&Path, &Name> = BTreeMap::new();
+        for (name, store) in stores {
+            let Store::Sealed { path, .. } = store else { continue };
+            if let Some(first) = seen.insert(path, name) {
+                let what = format!("the stores `{first}` and `{name}` are one file");
+                let help = "give each a `path` of its own, or keep one store".to_owned();
+                self.fault(&format!("{}.path", below("store", name.as_str())), what, Some(help));
+            }
+        }
+    }
+
     pub(super) fn secrets(&mut self, said: BTreeMap<Name, said::Secret>, stores: &[Name]) -> BTreeMap<Name, Secret> {
         let mut secrets = BTreeMap::new();
         for (name, said) in said {
