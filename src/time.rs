@@ -50,6 +50,25 @@ impl Wall {
     pub fn rfc3339(self) -> Rfc3339 {
         Rfc3339::of(self)
     }
+
+    /// Reads exactly what [`Self::rfc3339`] writes; none for every other form of RFC 3339 and for a day that is not.
+    #[must_use]
+    pub fn from_rfc3339(text: &[u8]) -> Option<Self> {
+        let number = |range: std::ops::Range<usize>| {
+            text.get(range)?.iter().try_fold(0_i64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
+        };
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let of_day = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
+        // Howard Hinnant's days-from-civil algorithm; what is out of range does not come out as it went in.
+        let year_from_march = year - i64::from(month <= 2);
+        let era = year_from_march.div_euclid(400);
+        let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+        let year_of_era = year_from_march.rem_euclid(400);
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = era * 146_097 + day_of_era - 719_468;
+        let at = Self((days * 86_400 + of_day) * 1_000_000 + number(20..26)?);
+        (at.rfc3339().0 == text).then_some(at)
+    }
 }
 
 impl Add<Duration> for Wall {
@@ -335,6 +354,23 @@ mod tests {
             let theirs =
                 jiff::Timestamp::from_microsecond(micros).unwrap().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
             assert_eq!(Wall(micros).rfc3339().as_str(), theirs);
+            assert_eq!(Wall::from_rfc3339(theirs.as_bytes()), Some(Wall(micros)));
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_in_one_form_only() {
+        for bad in [
+            "",
+            "2026-11-21T06:00:00Z",
+            "2026-02-30T06:00:00.000000Z",
+            "2026-13-01T06:00:00.000000Z",
+            "2026-11-21T24:00:00.000000Z",
+            "2026-11-21 06:00:00.000000Z",
+            "2026-11-21T06:00:00.000000+",
+            "2026-11-21T06:00:00.000000Z ",
+        ] {
+            assert_eq!(Wall::from_rfc3339(bad.as_bytes()), None, "{bad}");
         }
     }
 

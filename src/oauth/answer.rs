@@ -117,8 +117,7 @@ fn bearer(token_type: Option<Value>, withheld: &Withheld) -> Result<(), Failure>
 fn token(value: Option<Value>) -> Result<Secret, Failure> {
     let Some(value) = value else { return nonsense("`access_token` is missing") };
     let Value::String(text) = value else { return nonsense("`access_token` is not a text") };
-    let token = Secret::new(text.into_bytes());
-    match token.expose() {
+    match text.as_bytes() {
         [] => nonsense("`access_token` is empty"),
         bytes if bytes.len() > MOST_TOKEN_BYTES => {
             nonsense(format!("`access_token` is longer than {} KiB", MOST_TOKEN_BYTES / 1024))
@@ -126,7 +125,7 @@ fn token(value: Option<Value>) -> Result<Secret, Failure> {
         bytes if !bytes.iter().all(u8::is_ascii_graphic) => {
             nonsense("`access_token` holds something else than printable ASCII without spaces")
         }
-        _ => Ok(token),
+        _ => Ok(Secret::new(text.into_bytes())),
     }
 }
 
@@ -159,15 +158,15 @@ fn without(scopes: &Scopes, known: &[&Scopes]) -> Scopes {
 }
 
 /// RFC 6749 §5.1 says a number of seconds; servers also send it as a float and as a text.
-fn lifetime(value: Option<Value>, if_missing: Duration) -> Result<Duration, Failure> {
+fn lifetime(value: Option<Value>, if_missing: Duration) -> Result<Option<Duration>, Failure> {
     let seconds = match value {
-        None => return Ok(if_missing.min(LONGEST_LIFETIME)),
+        None => return Ok((!if_missing.is_zero()).then(|| if_missing.min(LONGEST_LIFETIME))),
         Some(Value::Number(number)) => seconds(&number),
         Some(Value::String(text)) => text.parse().ok().and_then(|number: Number| seconds(&number)),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
     };
     match seconds {
-        Some(seconds) => Ok(seconds.min(LONGEST_LIFETIME)),
+        Some(seconds) => Ok(Some(seconds.min(LONGEST_LIFETIME))),
         None => nonsense("`expires_in` is not a whole number of seconds from 0 up"),
     }
 }
@@ -185,7 +184,7 @@ mod tests {
     use super::*;
 
     fn lifetime_of(json: &str) -> Option<u64> {
-        lifetime(Some(serde_json::from_str(json).unwrap()), Duration::ZERO).ok().map(|life| life.as_secs())
+        lifetime(Some(serde_json::from_str(json).unwrap()), Duration::ZERO).ok().flatten().map(|life| life.as_secs())
     }
 
     #[test]

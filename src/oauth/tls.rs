@@ -89,6 +89,9 @@ pub enum NoTls {
     /// The library offers no protocol version: a fault of this program.
     #[error("the TLS library offers no protocol version")]
     NoVersions,
+    /// The library makes no client of the configuration: a fault of this program.
+    #[error("the HTTP library makes no client of the TLS configuration")]
+    NoClient,
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Wire {
             .pool_idle_timeout(IDLE_FOR)
             .user_agent(concat!("bursar/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|_| NoTls::NoVersions)?;
+            .map_err(|_| NoTls::NoClient)?;
         Ok(Self { client, timeout: settings.timeout })
     }
 

@@ -43,12 +43,10 @@ pub(super) fn check(text: &str, policy: &Policy) -> Result<Wall, Refusal> {
 /// The point in time of `2027-01-31` or `2027-01-31T18:00:00Z`, where it is a whole minute: policies see no finer
 /// time, so that a rule would outlive any other point by up to a minute.
 fn moment(text: &str) -> Option<Wall> {
-    let at = match text.len() {
-        10 => Wall::parse(&format!("{text}T00:00:00Z")).ok()?,
-        20 if text.ends_with('Z') => Wall::parse(text).ok()?,
-        _ => return None,
-    };
-    (at.minute().begins() == at).then_some(at)
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let at = Wall::parse(&whole).ok()?;
+    let canonical = at.rfc3339().as_str().get(..16).map(|minute| format!("{minute}:00Z"));
+    (canonical? == whole).then_some(at)
 }
 
 /// Whether one of the `when`s of a policy, in Cedar's JSON form, is false from `text` on.

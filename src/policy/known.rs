@@ -102,7 +102,18 @@ mod tests {
         known.workloads.insert("w".parse().unwrap(), names(&["b", "a", "b"]));
         known.secrets.insert("s/Path/x".parse().unwrap(), names(&["t"]));
         let json = canonical_json(&known).unwrap();
-        insta::assert_snapshot!(String::from_utf8(json.clone()).unwrap(), @"");
+        let entity = |kind: &str, id: &str, parents: &str| {
+            format!(r#"{{"uid":{{"type":"{kind}","id":"{id}"}},"attrs":{{}},"parents":[{parents}]}}"#)
+        };
+        let expected = [
+            entity("Agent", "self", ""),
+            entity("Group", "a", ""),
+            entity("Group", "b", ""),
+            entity("Secret", "s/Path/x", r#"{"type":"Tag","id":"t"}"#),
+            entity("Tag", "t", ""),
+            entity("Workload", "w", r#"{"type":"Group","id":"a"},{"type":"Group","id":"b"}"#),
+        ];
+        assert_eq!(String::from_utf8(json.clone()).unwrap(), format!("[{}]", expected.join(",")));
         let schema = super::super::schema::parse(super::super::schema::TEXT).unwrap();
         let read = entities(&json, &schema).unwrap();
         assert_eq!(vocabulary(&read)["Group"].iter().collect::<Vec<_>>(), ["a", "b"]);

@@ -100,3 +100,83 @@ fn fault(path: &Path, error: &io::Error) -> Fault {
     Fault::new(place, format!("cannot be read: {error}"))
         .help("see that it is there and that the agent's user may read it")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: &str = "@id(\"one\") permit (principal, action, resource);";
+
+    fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(dir.path().join(name), text).unwrap());
+        dir
+    }
+
+    #[test]
+    fn only_the_parts_of_a_set_are_read() {
+        let files = [
+            ("a.cedar", RULE),
+            ("workloads.toml", "#"),
+            (".b.cedar", RULE),
+            ("a.cedar~", RULE),
+            ("entities.json", "[]"),
+        ];
+        let dir = dir(&files);
+        std::fs::create_dir(dir.path().join("drafts")).unwrap();
+        std::fs::write(dir.path().join("drafts/c.cedar"), RULE).unwrap();
+        let snapshot = Snapshot::load(dir.path(), &Known::default()).unwrap().snapshot;
+        let names: Vec<_> = snapshot.archive().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a.cedar", "bursar.cedarschema", "entities.json", "workloads.toml"]);
+    }
+
+    #[test]
+    fn a_fault_names_the_file_with_its_directory() {
+        let dir = dir(&[("a.cedar", "\n  permit;")]);
+        let faults = Snapshot::load(dir.path(), &Known::default()).unwrap_err();
+        assert!(faults.to_string().starts_with(&format!("{}/a.cedar:2:9: ", dir.path().display())), "{faults}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_a_fault() {
+        let faults = Snapshot::load(Path::new("/nowhere/at/all"), &Known::default()).unwrap_err();
+        assert!(faults.to_string().starts_with("/nowhere/at/all: cannot be read: "), "{faults}");
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_a_fault_and_does_not_block() {
+        let dir = dir(&[]);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("pipe.cedar"),
+            rustix::fs::FileType::Fifo,
+            0o600.into(),
+            0,
+        )
+        .unwrap();
+        std::fs::create_dir(dir.path().join("dir.cedar")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero.cedar")).unwrap();
+        std::os::unix::fs::symlink("gone", dir.path().join("dangling.cedar")).unwrap();
+        let faults = Snapshot::load(dir.path(), &Known::default()).unwrap_err();
+        assert_eq!(faults.iter().count(), 4, "{faults}");
+    }
+
+    #[test]
+    fn a_link_to_a_regular_file_is_read() {
+        let dir = dir(&[("..data", RULE)]);
+        std::os::unix::fs::symlink("..data", dir.path().join("a.cedar")).unwrap();
+        assert_eq!(Snapshot::load(dir.path(), &Known::default()).unwrap().snapshot.rules().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_a_fault() {
+        let dir = dir(&[("a.cedar", &" ".repeat(MAX_FILE_BYTES + 1))]);
+        let faults = Snapshot::load(dir.path(), &Known::default()).unwrap_err();
+        assert!(faults.to_string().contains("more than 1048576 bytes, which is the limit"), "{faults}");
+    }
+
+    #[test]
+    fn no_scenarios_are_no_fault() {
+        assert_eq!(scenarios(dir(&[]).path()).unwrap().len(), 0);
+    }
+}

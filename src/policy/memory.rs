@@ -40,7 +40,8 @@ impl<K, V> Memory<K, V> {
         if let Some(set) = self.sets.get(place) {
             let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
             set.rotate_right(1);
-            set[0] = Some(Arc::clone(&entry));
+            let oldest = set.first_mut();
+            oldest.into_iter().for_each(|oldest| *oldest = Some(Arc::clone(&entry)));
         }
         entry
     }

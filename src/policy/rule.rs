@@ -14,14 +14,24 @@ use crate::time::Wall;
 /// The longest `@id`, in bytes: a record lists up to 16 of them.
 const MAX_ID_BYTES: usize = 128;
 
+/// The most bytes of one rule.
+const MAX_BYTES: usize = 64 << 10;
+
 /// The deepest that brackets and `if`s may stand in one another.
 ///
-/// Cedar reads, checks and drops expressions by recursion. These two bounds keep it within a thread's stack
-/// of 2 MiB in every build profile, with room to spare.
-pub const MAX_NESTING: usize = 48;
+/// Cedar reads, checks and drops expressions by recursion: too deep a rule overflows the stack, and where the stack
+/// runs short its validator stops without a word and lets the rule pass. These bounds keep all of it within 1 MiB
+/// in every build profile; `tests/hermetic/policy_hostile.rs` holds that.
+pub const MAX_NESTING: usize = 32;
 
-/// The most signs of operators in one rule.
-pub const MAX_OPERATORS: usize = 1_000;
+/// The most operators and clauses in one rule: `&&`, `||`, `.`, `!`, `-`, `+`, `*`, `when`, `unless`.
+pub const MAX_OPERATORS: usize = 256;
+
+/// The most annotations of one rule.
+const MAX_ANNOTATIONS: usize = 16;
+
+/// The most faults of one kind that are told of one rule.
+pub(super) const MAX_FAULTS: usize = 20;
 
 /// What a rule may be annotated with.
 const KNOWN: [&str; 3] = ["id", "owner", "expires"];
@@ -53,24 +63,27 @@ pub(super) struct Read<'a> {
 ///
 /// # Errors
 /// Everything that is wrong with its form; what is wrong with its annotations stands in `faults` instead.
-pub(super) fn read<'a>(file: &Path, statement: Statement<'a>, faults: &mut Faults) -> Result<Option<Read<'a>>, Faults> {
+pub(super) fn read<'a>(file: &Path, statement: Statement<'a>, faults: &mut Faults) -> Result<Read<'a>, Faults> {
     bounded(file, &statement)?;
     let set: PolicySet = statement.text.parse().map_err(|errors| parse_faults(file, &statement, &errors))?;
     if set.templates().next().is_some() {
         let fault = Fault::new(statement.place(file, 0), "a template (`?principal`, `?resource`) is not a rule");
         return Err(fault.help("write one rule for each principal or resource, or use a group or a tag").into());
     }
-    // No policy: white space that Cedar sees as such and we do not.
-    let Some(policy) = set.policies().next() else { return Ok(None) };
-    let mut found = Faults::default();
-    let rule = rule(file, &statement, policy, &mut found);
-    faults.append(found);
+    // One `;` ends one policy. Where Cedar saw it otherwise, a rule could be lost.
+    let [policy] = set.policies().collect::<Vec<_>>()[..] else {
+        return Err(Fault::new(statement.place(file, 0), "this is not one rule").into());
+    };
+    let rule = rule(file, &statement, policy, faults);
     let policy = rule.as_ref().map_or_else(|| policy.clone(), |rule| policy.new_id(PolicyId::new(&*rule.id)));
-    Ok(Some(Read { statement, policy, rule }))
+    Ok(Read { statement, policy, rule })
 }
 
 fn bounded(file: &Path, statement: &Statement<'_>) -> Result<(), Fault> {
     let fault = |what| Fault::new(statement.place(file, 0), what);
+    if statement.text.len() > MAX_BYTES {
+        return Err(fault(format!("the rule has more than {MAX_BYTES} bytes, which is the limit")));
+    }
     if statement.nesting > MAX_NESTING {
         let what = format!(
             "the rule nests {} deep; {MAX_NESTING} brackets and `if`s in one another are allowed",
@@ -81,7 +94,7 @@ fn bounded(file: &Path, statement: &Statement<'_>) -> Result<(), Fault> {
         );
     }
     if statement.operators > MAX_OPERATORS {
-        let what = format!("the rule has {} operator signs; {MAX_OPERATORS} are allowed", statement.operators);
+        let what = format!("the rule has {} operators and clauses; {MAX_OPERATORS} are allowed", statement.operators);
         return Err(fault(what)
             .help("list values in a set: `[\"a\", \"b\"].contains(x)` instead of `x == \"a\" || x == \"b\"`"));
     }
@@ -90,7 +103,7 @@ fn bounded(file: &Path, statement: &Statement<'_>) -> Result<(), Fault> {
 
 fn parse_faults(file: &Path, statement: &Statement<'_>, errors: &cedar_policy::ParseErrors) -> Faults {
     let mut faults = Faults::default();
-    errors.iter().for_each(|error| faults.push(fault_of(file, statement, error)));
+    errors.iter().take(MAX_FAULTS).for_each(|error| faults.push(fault_of(file, statement, error)));
     faults
 }
 
@@ -111,6 +124,11 @@ fn lowercase(text: &str) -> String {
 /// The rule that the annotations make of `policy`; none without an id.
 fn rule(file: &Path, statement: &Statement<'_>, policy: &Policy, faults: &mut Faults) -> Option<Rule> {
     let annotations: BTreeMap<&str, &str> = policy.annotations().collect();
+    if annotations.len() > MAX_ANNOTATIONS {
+        let what = format!("the rule has {} annotations; {MAX_ANNOTATIONS} are allowed", annotations.len());
+        faults.push(Fault::new(statement.place(file, 0), what));
+        return None;
+    }
     let place = |key: &str| {
         let written = format!("@{key}");
         statement.place(file, statement.text.find(&written).unwrap_or(0))
@@ -154,12 +172,10 @@ fn id(written: Option<&str>, rule: Place, annotation: Place) -> Result<Box<str>,
         .help(format!("use 1 to {MAX_ID_BYTES} printable ASCII characters without `\"` and `\\`")))
 }
 
-/// A rule that names what the configuration does not know.
-pub(super) fn unknown_entity(file: &Path, read: &Read<'_>, uid: &EntityUid, known: &BTreeSet<String>) -> Fault {
-    let (kind, id) = (uid.type_name().to_string(), super::known::id_of(uid));
-    let place = read.statement.place(file, read.statement.find_entity(&kind, &id).unwrap_or(0));
+/// The fault of naming `uid`, which the configuration does not know, at `place`; the ids of its type are `known`.
+pub(super) fn unknown_entity(uid: &EntityUid, known: &BTreeSet<String>, place: Place) -> Fault {
     let listed = known.iter().take(12).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-    let help = match (known.len(), place_to_add(&kind)) {
+    let help = match (known.len(), place_to_add(&uid.type_name().to_string())) {
         (0, add) => format!("none is known: {add}"),
         (1..=12, add) => format!("known: {listed}; or {add}"),
         (count, add) => format!("{count} are known: {listed}, …; or {add}"),

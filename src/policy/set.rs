@@ -14,6 +14,9 @@ use crate::fault::{Fault, Faults, Place};
 /// The most rules in a set.
 pub const MAX_RULES: usize = 10_000;
 
+/// The most faults that are told of a set, give or take those of one rule.
+const MAX_FAULTS: usize = 500;
+
 /// Reads the set whose files are `entries` and lie in `dir`.
 pub(super) fn read(dir: &Path, mut entries: Entries, known: &Known) -> Result<(Snapshot, Vec<Fault>), Faults> {
     let mut faults = Faults::default();
@@ -33,6 +36,9 @@ pub(super) fn read(dir: &Path, mut entries: Entries, known: &Known) -> Result<(S
     let vocabulary = known::vocabulary(&grounds.entities);
     let validator = Validator::new(grounds.schema.clone());
     for (file, read) in &reads {
+        if faults.iter().count() >= MAX_FAULTS {
+            break;
+        }
         validate(file, read, &validator, &mut faults);
         let unknown = unknown(file, read, &grounds.entities, &vocabulary);
         match known.unknown {
@@ -151,8 +157,12 @@ fn reads<'a>(files: &'a [(PathBuf, &'a str)], faults: &mut Faults) -> Vec<(&'a P
             faults.push(Fault::new(statement.place(file, 0), what));
             break;
         }
+        if faults.iter().count() >= MAX_FAULTS {
+            faults.push(Fault::new(statement.place(file, 0), "reading stopped here: there are too many faults before"));
+            break;
+        }
         match rule::read(file, statement, faults) {
-            Ok(read) => reads.extend(read.map(|read| (file, read))),
+            Ok(read) => reads.push((file, read)),
             Err(more) => faults.append(more),
         }
     }
@@ -176,25 +186,28 @@ fn validate(file: &Path, read: &Read<'_>, validator: &Validator, faults: &mut Fa
         return faults.push(Fault::new(read.statement.place(file, 0), "the rule cannot be validated"));
     };
     let result = validator.validate(&set, ValidationMode::Strict);
-    for error in result.validation_errors() {
-        faults.push(rule::fault_of(file, &read.statement, error));
-    }
-    for warning in result.validation_warnings() {
-        faults.push(rule::fault_of(file, &read.statement, warning));
-    }
+    let errors = result.validation_errors().map(|error| rule::fault_of(file, &read.statement, error));
+    let warnings = result.validation_warnings().map(|warning| rule::fault_of(file, &read.statement, warning));
+    // Cedar says the same once for each action that the rule spans, in no order: once for each place is enough.
+    let mut found: Vec<_> = errors.chain(warnings).collect();
+    found.sort();
+    found.dedup_by(|one, other| one.place == other.place);
+    found.into_iter().for_each(|fault| faults.push(fault));
 }
 
 /// What the rule names and the configuration does not know. What the schema does not know is the validator's to say.
 fn unknown(file: &Path, read: &Read<'_>, entities: &Entities, vocabulary: &Vocabulary) -> Vec<Fault> {
     let literals = read.policy.entity_literals().into_iter().filter(|uid| entities.get(uid).is_none());
     let unknown: BTreeMap<String, EntityUid> = literals.map(|uid| (uid.to_string(), uid)).collect();
+    let written = if unknown.is_empty() { HashMap::new() } else { read.statement.entities() };
     let none = BTreeSet::new();
     let fault = |uid: EntityUid| {
-        let kind = uid.type_name().to_string();
+        let (kind, id) = (uid.type_name().to_string(), known::id_of(&uid));
+        let place = read.statement.place(file, written.get(&(kind.as_str(), id.as_str())).copied().unwrap_or(0));
         let known = vocabulary.get(&kind).unwrap_or(&none);
-        known::TYPES.contains(&kind.as_str()).then(|| rule::unknown_entity(file, read, &uid, known))
+        known::TYPES.contains(&kind.as_str()).then(|| rule::unknown_entity(&uid, known, place))
     };
-    unknown.into_values().filter_map(fault).collect()
+    unknown.into_values().filter_map(fault).take(rule::MAX_FAULTS).collect()
 }
 
 /// The rules, if nothing is wrong with any.

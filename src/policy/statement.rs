@@ -4,6 +4,7 @@
 //! The tokens are those of Cedar's grammar as far as it matters here: a `;` outside strings and comments
 //! ends a statement and stands nowhere else. A text that Cedar's lexer refuses is refused by Cedar.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::fault::Place;
@@ -19,7 +20,7 @@ pub(super) struct Statement<'a> {
     pub column: usize,
     /// How deeply brackets and `if`s stand in one another, at most.
     pub nesting: usize,
-    /// How many signs of an operator: a chain of them nests to the left without a bracket.
+    /// How many operators and clauses that nest without a bracket: a chain of them nests to the left.
     pub operators: usize,
 }
 
@@ -31,16 +32,19 @@ impl Statement<'_> {
         Place { line: self.line + inner.line - 1, column, ..inner }
     }
 
-    /// The offset at which the entity `kind::"id"` is first written, where it is written without escapes.
-    pub(super) fn find_entity(&self, kind: &str, id: &str) -> Option<usize> {
+    /// The offsets at which entities `kind::"id"` are first written, by kind and id, where these are written without
+    /// escapes.
+    pub(super) fn entities(&self) -> HashMap<(&str, &str), usize> {
         let words: Vec<_> = tokens(self.text).collect();
-        words.windows(3).find_map(|words| match words {
-            [first, colons, last] => {
-                let quoted = last.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-                (first.text == kind && colons.text == "::" && quoted == Some(id)).then_some(first.offset)
+        let mut found = HashMap::new();
+        for words in words.windows(3) {
+            let [kind, colons, id] = words else { continue };
+            let id = id.text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            if let (Some(id), "::") = (id, colons.text) {
+                found.entry((kind.text, id)).or_insert(kind.offset);
             }
-            _ => None,
-        })
+        }
+        found
     }
 }
 
@@ -99,7 +103,7 @@ impl Measure {
             ")" | "]" | "}" => self.depth = self.depth.saturating_sub(1),
             // `else if` chains nest without a bracket, and nothing tells where one ends.
             "if" => self.ifs += 1,
-            "&" | "|" | "." | "!" | "-" | "+" | "*" | "/" | "%" | "=" | "<" | ">" => self.operators += 1,
+            "&&" | "||" | "." | "!" | "-" | "+" | "*" | "when" | "unless" => self.operators += 1,
             _ => {}
         }
         self.nesting = self.nesting.max(self.depth + self.ifs);
@@ -146,7 +150,7 @@ fn length(rest: &str, first: char) -> usize {
     let is_word = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if rest.starts_with("//") {
         until(rest.find(['\n', '\r']))
-    } else if rest.starts_with("::") {
+    } else if ["::", "&&", "||", "==", "!=", "<=", ">="].iter().any(|sign| rest.starts_with(sign)) {
         2
     } else if first == '"' {
         until(string_end(rest))
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn an_entity_is_found_where_it_is_written() {
         let statement = &statements("permit (principal == // Provider::\"x\"\n Provider :: \"x\");")[0];
-        assert_eq!(statement.find_entity("Provider", "x"), statement.text.rfind("Provider"));
-        assert_eq!(statement.find_entity("Provider", "y"), None);
+        let found: Vec<_> = statement.entities().into_iter().collect();
+        assert_eq!(found, [(("Provider", "x"), statement.text.rfind("Provider").unwrap())]);
     }
 }

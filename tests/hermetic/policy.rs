@@ -218,7 +218,26 @@ fn a_load_names_every_fault_at_its_place() {
         ("bursar.cedarschema", "entity Workload;"),
     ];
     let faults = Snapshot::from_entries(entries(&files), &known()).unwrap_err();
-    insta::assert_snapshot!(faults.to_string(), @"");
+    insta::assert_snapshot!(faults.to_string(), @r#"
+    a.cedar:2:22: `Workload::"chekcout"` is not known here
+      help: known: `checkout`, `reports`; or add a `[workload.…]` to workloads.toml
+    a.cedar:4:1: the rule has no `@id`
+      help: put `@id("a-name-of-its-own")` before it: records and explanations name it by that
+    b.cedar:2:1: the id `one` is taken: the rule at a.cedar:1:1 has it
+      help: give one of the two another `@id`
+    b.cedar:2:12: `@expirs` is not an annotation that has a meaning here
+      help: known: `@id`, `@owner`, `@expires`
+    b.cedar:4:38: unexpected token `resource`
+      help: expected `!=`, `)`, `,`, `:`, `<`, `<=`, `==`, `>`, `>=`, `in`, or `is`
+    bursar.cedarschema: `bursar.cedarschema` differs from the schema that this program judges by
+      help: the schema cannot be changed: copy the file that comes with this version, or delete this one
+    c.cedar:1:1: a template (`?principal`, `?resource`) is not a rule
+      help: write one rule for each principal or resource, or use a group or a tag
+    c.cedar:2:14: `@rate` is not available in this version
+      help: known here: `@id`, `@owner`, `@expires`
+    c.cedar:3:10: for policy `three`, attribute `scope` in context for Action::"approve" not found
+      help: did you mean `scopes`?
+    "#);
 }
 
 #[test]
@@ -326,7 +345,14 @@ expect = "deny"
     let file = scenario::ScenarioFile::parse(Path::new("s.toml"), text.as_bytes()).unwrap();
     let report = scenario::run(&snapshot(ANY), &file);
     let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
-    insta::assert_snapshot!(failures.join("\n"), @"");
+    insta::assert_snapshot!(failures.join("\n"), @r#"
+    s.toml:3:1: scenario `wrong answer`: expected a denial, but it is permitted
+      help: determined by `any`
+    s.toml:10:1: scenario `wrong rule`: expected to be determined by `other`
+      help: determined by `any`
+    s.toml:18:1: scenario `nobody`: `Workload::"chekcout"` is not known here
+      help: correct the name, or add it to the configuration
+    "#);
 }
 
 #[test]
@@ -358,5 +384,13 @@ at = "soon"
 expect = "deny"
 "#;
     let faults = scenario::ScenarioFile::parse(Path::new("s.toml"), text.as_bytes()).unwrap_err();
-    insta::assert_snapshot!(faults.to_string(), @"");
+    insta::assert_snapshot!(faults.to_string(), @r#"
+    s.toml:2:1: scenario `who`: who asks is not clear
+      help: give either `workload` or `operator`
+    s.toml:7:1: scenario `what`: `tokens` is no action
+      help: actions: `token`, `reject`, `secret`, `put`, `rotate`, `revoke`, `list`, `approve`, `reload`, `status`, `explain`, `audit`
+    s.toml:13:1: scenario `to what`: the schema knows no `token` of `Secret::"api-key"` by such a principal
+      help: see the actions in `bursar.cedarschema`
+    s.toml:19:1: scenario `when`: `soon` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`
+    "#);
 }

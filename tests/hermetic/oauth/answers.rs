@@ -60,14 +60,14 @@ fn refusal(status: u16, headers: &[(&'static str, &str)], body: &str) -> (Option
 fn a_plain_success_is_a_grant() {
     let grant = success(&rules(), r#","expires_in":300,"scope":"write read","refresh_token":"ignored""#).unwrap();
     assert_eq!(grant.token.expose(), TOKEN.as_bytes());
-    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Duration::from_secs(300)));
+    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Some(Duration::from_secs(300))));
     assert!(!format!("{grant:?}").contains(TOKEN));
 }
 
 #[test]
 fn an_absent_scope_means_as_asked_and_an_absent_lifetime_what_is_configured() {
     let grant = success(&rules(), "").unwrap();
-    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Duration::from_secs(7)));
+    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Some(Duration::from_secs(7))));
 }
 
 #[test]
@@ -193,6 +193,7 @@ fn a_refusal_without_a_registered_code_passes_none_on() {
         (400, JSON, r#"{"error":{"code":7}}"#, "without `error`"),
         (404, &[("content-type", "text/html")], "<html>", "an HTML page"),
         (405, &[], "", "no token endpoint"),
+        (410, &[], "", "no token endpoint"),
         (418, &[], "short and stout", "not JSON"),
     ] {
         let (error, what) = refusal(status, headers, body);
@@ -223,6 +224,9 @@ fn what_passes_is_unavailable_and_retry_after_is_told() {
         (500, "<html>"),
         (502, "bad gateway"),
         (408, ""),
+        (425, ""),
+        (400, r#"{"error":"server_error"}"#),
+        (403, r#"{"error":"slow_down"}"#),
         (400, r#"{"error":"temporarily_unavailable"}"#),
     ] {
         match read_by(&rules(), status, &[("retry-after", "2")], body.as_bytes()) {
