@@ -1,4 +1,16 @@
 //! Tests that need nothing but this machine and its loopback.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+//! Tests that need nothing but this machine.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod cli;
+mod config;
+mod document;
+mod jwt;
+mod keys;
+mod oauth;
+mod policy;
+//! Tests that need nothing but this machine.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
