@@ -1,4 +1,20 @@
 //! RFC 6749 §4.4: what is asked of a token endpoint, and what may come back.
+//!
+//! The way of one token: [`settings`] say where the provider is and who we are there; [`discovery`] finds
+//! its token endpoint; [`client_auth`] proves who we are; [`http`] sends the request; [`answer`] and
+//! [`refusal`] decide what the answer is worth.
+
+pub mod answer;
+pub mod client_auth;
+pub mod discovery;
+pub mod http;
+pub mod object;
+pub mod refusal;
+pub mod settings;
+pub mod shown;
+pub mod tls;
+mod trouble;
+mod wire;
 
 use std::time::Duration;
 
@@ -48,7 +64,7 @@ pub trait Credential: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The provider refused us: asking again will not help until something is changed.
-    #[error("the provider refused with status {status}{}: {what}", .error.map(|e| format!(" and `{e}`")).unwrap_or_default())]
+    #[error("the provider refused with status {status}: {what}")]
     Refused {
         /// The HTTP status.
         status: u16,
