@@ -3,5 +3,8 @@
 pub(crate) mod append;
 pub(crate) mod figures;
 pub(crate) mod floor;
+pub(crate) mod issuer;
 pub(crate) mod load;
+pub(crate) mod policies;
+pub(crate) mod scene;
 pub(crate) mod server;
