@@ -18,9 +18,7 @@ use super::line::{self, Boundary};
 use super::recover::recover;
 use super::refusals::{Due, Fate, Refusals};
 use super::segment::{Files, Lock};
-use super::{
-    AuditError, LogId, NotDurable, Receipt, Record, Refusal, Settings, Sink, Start, Suppressed,
-};
+use super::{AuditError, LogId, NotDurable, Receipt, Record, Refusal, Settings, Sink, Start, Suppressed};
 
 /// How many bytes of bodies wait for the disk before records are refused.
 const MAX_WAITING_BYTES: usize = 16 << 20;

@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn a_new_key_leaves_the_former_ones() {
         let (one, two) = ("1".repeat(64), "2".repeat(64));
-        let text = format!("{FIRST_LINE}\nlog 6ba7b810-9dad-41d1-80b4-00c04fd430c8\nfingerprint 1 {one}\nfingerprint 2 {two}\n");
+        let text = format!(
+            "{FIRST_LINE}\nlog 6ba7b810-9dad-41d1-80b4-00c04fd430c8\nfingerprint 1 {one}\nfingerprint 2 {two}\n"
+        );
         let keys = parse(text.as_bytes()).unwrap();
         assert_eq!(keys.current().of(b"").key, 2);
         assert_eq!(keys.former().len(), 1);

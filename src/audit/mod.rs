@@ -25,12 +25,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, Why, Workload};
+use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, SecretId, Why, Workload};
 use crate::account::{Account, Nonce};
 use crate::crypto::{Digest, Fingerprint, NoRandomness, Random};
 use crate::name::Name;
 
 pub use commit::Sink;
+pub use journal::Journal;
 
 /// The `v` of every line that this version writes.
 pub const VERSION: u8 = 1;
@@ -111,8 +112,25 @@ pub struct Release<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(pub [u8; 16]);
 
+impl TraceId {
+    /// The trace id of a `traceparent` header (W3C Trace Context §3.2): `00-<32 hex>-<16 hex>-<2 hex>`, or a later
+    /// version that begins like it. None for anything else, and for the invalid all-zero id.
+    #[must_use]
+    pub fn of_traceparent(text: &str) -> Option<Self> {
+        let mut fields = text.split('-');
+        let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let hex = |field: &str, digits| {
+            field.len() == digits && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let whole = version != "00" || fields.next().is_none();
+        let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && whole;
+        let bits = u128::from_str_radix(trace, 16).ok().filter(|bits| valid && *bits != 0)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+}
+
 /// See [`Record::Refusal`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Refusal<'a> {
     /// The error code that the caller saw, or `sender_mismatch`, which no caller sees.
     pub code: &'static str,
@@ -213,6 +231,11 @@ pub enum Effect<'a> {
         /// For which audiences.
         audience: &'a Audiences,
     },
+    /// A new version of a secret is put into its store.
+    Put {
+        /// The secret, as policy names it.
+        secret: &'a SecretId,
+    },
 }
 
 /// See [`Record::Outcome`].
@@ -237,6 +260,11 @@ pub enum OutcomeOf<'a> {
         scopes: &'a Scopes,
         /// Its lifetime from the moment the request was sent; none where the provider did not say.
         lifetime: Option<Duration>,
+    },
+    /// A version was stored, and is Current.
+    Stored {
+        /// Its id.
+        version: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {
@@ -557,6 +585,20 @@ impl AuditError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_w3c_says() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |text: &str| TraceId::of_traceparent(text).map(|id| format!("{:032x}", u128::from_be_bytes(id.0)));
+        for good in ["00-T-00f067aa0ba902b7-01", "cc-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&good.replace('T', trace)).as_deref(), Some(trace), "{good}");
+        }
+        for bad in ["", "00-T-00f067aa0ba902b7", "ff-T-00f067aa0ba902b7-01", "00-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&bad.replace('T', trace)), None, "{bad}");
+        }
+        assert_eq!(read("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(read("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), None);
+    }
 
     #[test]
     fn ids_read_back_what_they_show() {

@@ -158,15 +158,15 @@ fn without(scopes: &Scopes, known: &[&Scopes]) -> Scopes {
 }
 
 /// RFC 6749 §5.1 says a number of seconds; servers also send it as a float and as a text.
-fn lifetime(value: Option<Value>, if_missing: Duration) -> Result<Duration, Failure> {
+fn lifetime(value: Option<Value>, if_missing: Duration) -> Result<Option<Duration>, Failure> {
     let seconds = match value {
-        None => return Ok(if_missing.min(LONGEST_LIFETIME)),
+        None => return Ok((!if_missing.is_zero()).then(|| if_missing.min(LONGEST_LIFETIME))),
         Some(Value::Number(number)) => seconds(&number),
         Some(Value::String(text)) => text.parse().ok().and_then(|number: Number| seconds(&number)),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
     };
     match seconds {
-        Some(seconds) => Ok(seconds.min(LONGEST_LIFETIME)),
+        Some(seconds) => Ok(Some(seconds.min(LONGEST_LIFETIME))),
         None => nonsense("`expires_in` is not a whole number of seconds from 0 up"),
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn lifetime_of(json: &str) -> Option<u64> {
-        lifetime(Some(serde_json::from_str(json).unwrap()), Duration::ZERO).ok().map(|life| life.as_secs())
+        lifetime(Some(serde_json::from_str(json).unwrap()), Duration::ZERO).ok().flatten().map(|life| life.as_secs())
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub struct Grant {
     pub token: Secret,
     /// The scopes it has: as answered, else as asked (RFC 6749 §5.1).
     pub scopes: Scopes,
-    /// Its lifetime, counted from `sent`; zero where it is to be served once and not cached.
-    pub lifetime: Duration,
+    /// Its lifetime, counted from `sent`; `None` where it is to be served once and not kept.
+    pub lifetime: Option<Duration>,
     /// When the request was sent.
     pub sent: Moment,
 }
@@ -87,4 +87,28 @@ pub enum Failure {
     /// Our own credential could not be read.
     #[error("the credential for the provider could not be read: {0}")]
     Credential(String),
+}
+
+impl Failure {
+    /// The word for it in records.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused { error, .. } => error.unwrap_or("refused"),
+            Self::Nonsense(_) => "nonsense",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Credential(_) => "credential",
+        }
+    }
+
+    /// For the operator: what happened, without secrets.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Refused { what, .. }
+            | Self::Nonsense(what)
+            | Self::Unavailable { what, .. }
+            | Self::Credential(what) => what,
+        }
+    }
 }

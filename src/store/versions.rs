@@ -54,7 +54,10 @@ impl Versions {
             (count(Stage::Previous) <= count(Stage::Current), "none is Previous where none is Current"),
             (self.all.iter().all(|v| over(v) || !v.stages.has(Stage::Retired)), "Retired excludes every other stage"),
             (self.all.iter().all(|v| !(over(v) && v.filled)), "a Retired one has no value"),
-            (self.all.iter().all(|v| v.filled || over(v) || v.stages == Stages::of(Stage::Pending)), "what is served has a value"),
+            (
+                self.all.iter().all(|v| v.filled || over(v) || v.stages == Stages::of(Stage::Pending)),
+                "what is served has a value",
+            ),
         ];
         rules.into_iter().find(|(kept, _)| !kept).map(|(_, rule)| rule)
     }
@@ -174,7 +177,10 @@ impl Versions {
             return Err(self.fenced());
         }
         if !ours.filled {
-            return Err(StoreError::Invalid(format!("version {id} of `{}` has no value yet: fill it first", self.name)));
+            return Err(StoreError::Invalid(format!(
+                "version {id} of `{}` has no value yet: fill it first",
+                self.name
+            )));
         }
         let promoted = ours.notes.clone().with_time(Notes::PROMOTED, now)?;
         for version in &mut self.all {

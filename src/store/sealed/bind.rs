@@ -47,7 +47,13 @@ fn tag_of_version(key: &SealKey, version: &Version, wrapped: Option<&[u8]>) -> T
 }
 
 /// The tag over the whole store: its id, its schema, its change counter, and each secret's tag.
-pub(super) fn tag_of_store(key: &SealKey, store: &str, schema: i64, changes: u64, secrets: &BTreeMap<StoredName, Tag>) -> Tag {
+pub(super) fn tag_of_store(
+    key: &SealKey,
+    store: &str,
+    schema: i64,
+    changes: u64,
+    secrets: &BTreeMap<StoredName, Tag>,
+) -> Tag {
     let (schema, changes) = (schema.to_be_bytes(), changes.to_be_bytes());
     let head: [&[u8]; 4] = [b"store", store.as_bytes(), &schema, &changes];
     let secrets = secrets.iter().flat_map(|(name, tag)| [name.as_str().as_bytes(), tag]);

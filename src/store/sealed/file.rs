@@ -75,7 +75,8 @@ impl Locked {
     /// Opens the file, made first if it is not there: without tables then.
     pub(super) fn connect(&self) -> Result<Connection, StoreError> {
         self.check_modes()?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| fault(&self.path, &error))?;
         configure(&connection).map_err(|error| fault(&self.path, &error))?;
         Ok(connection)
@@ -151,8 +152,15 @@ pub(super) fn fault(path: &Path, error: &rusqlite::Error) -> StoreError {
             StoreError::Unavailable(format!("no room to write `{}`: free some; the old values stand", path.display()))
         }
         Some(
-            Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied | Code::DatabaseBusy
-            | Code::DatabaseLocked | Code::OutOfMemory | Code::NoLargeFileSupport | Code::FileLockingProtocolFailed,
+            Code::SystemIoFailure
+            | Code::CannotOpen
+            | Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::OutOfMemory
+            | Code::NoLargeFileSupport
+            | Code::FileLockingProtocolFailed,
         ) => StoreError::Unavailable(format!("cannot use `{}`: {error}", path.display())),
         // Our statements are fixed, so any other complaint is about the file.
         Some(_) | None => damaged(path, &error.to_string()),

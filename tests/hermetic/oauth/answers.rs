@@ -60,14 +60,14 @@ fn refusal(status: u16, headers: &[(&'static str, &str)], body: &str) -> (Option
 fn a_plain_success_is_a_grant() {
     let grant = success(&rules(), r#","expires_in":300,"scope":"write read","refresh_token":"ignored""#).unwrap();
     assert_eq!(grant.token.expose(), TOKEN.as_bytes());
-    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Duration::from_secs(300)));
+    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Some(Duration::from_secs(300))));
     assert!(!format!("{grant:?}").contains(TOKEN));
 }
 
 #[test]
 fn an_absent_scope_means_as_asked_and_an_absent_lifetime_what_is_configured() {
     let grant = success(&rules(), "").unwrap();
-    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Duration::from_secs(7)));
+    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), ("read write", Some(Duration::from_secs(7))));
 }
 
 #[test]
