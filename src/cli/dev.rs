@@ -1,6 +1,6 @@
 //! `bursar dev`: everything in one process, to look at.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use clap::Subcommand;
 
