@@ -1,16 +1,4 @@
 //! Tests that need nothing but this machine and its loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
-//! Tests that need nothing but this machine.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
-mod cli;
-mod config;
-mod document;
-mod jwt;
-mod keys;
-mod oauth;
-mod policy;
-//! Tests that need nothing but this machine.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,9 +10,11 @@ mod policy;
     reason = "a test may panic, print, and read the environment"
 )]
 
+mod cli;
 mod config;
 mod document;
 mod jwt;
+mod keys;
 mod oauth;
 mod policy;
 mod policy_hostile;
