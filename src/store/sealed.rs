@@ -5,7 +5,6 @@
 //! change counter. So a changed byte, a swapped or missing row, or one secret's rows of yesterday are noticed here;
 //! the whole file of yesterday is noticed by the change counter, which the audit log holds too.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};

@@ -6,7 +6,6 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    missing_docs,
     reason = "a test may panic, print, and read the environment"
 )]
 
