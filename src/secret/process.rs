@@ -47,7 +47,10 @@ pub fn harden() -> Hardening {
     let measure = |name, outcome: io::Result<()>| Measure { name, failed: outcome.err() };
     let measures = [
         measure("not dumpable", set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Into::into)),
-        measure("no core", setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(Into::into)),
+        measure(
+            "no core",
+            setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(Into::into),
+        ),
         measure("no new executable memory", mdwe::refuse_executable_gain()),
     ];
     Hardening { measures, umask_before }

@@ -111,7 +111,9 @@ impl Folder {
         let folder = below(root, folder, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         let entries = Dir::new(folder).map_err(failed)?.take(MOST_ENTRIES + 3);
         let names = entries.filter_map(|entry| match entry {
-            Ok(entry) => entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')).map(|name| Ok(name.into())),
+            Ok(entry) => {
+                entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')).map(|name| Ok(name.into()))
+            }
             Err(error) => Some(Err(failed(error))),
         });
         names.collect()
@@ -217,7 +219,10 @@ fn unavailable(path: &Path, error: Errno) -> StoreError {
 
 fn read_failed(path: &Path, error: &io::Error) -> StoreError {
     if error.kind() == io::ErrorKind::FileTooLarge {
-        return StoreError::Setup(format!("`{}` is too long: {MOST_VALUE_BYTES} bytes can be a secret", path.display()));
+        return StoreError::Setup(format!(
+            "`{}` is too long: {MOST_VALUE_BYTES} bytes can be a secret",
+            path.display()
+        ));
     }
     StoreError::Unavailable(format!("cannot read `{}`: {error}", path.display()))
 }

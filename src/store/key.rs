@@ -113,12 +113,15 @@ fn write(path: &Path, random: &dyn Random) -> Result<Secret, StoreError> {
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY_BYTES + 1));
     for byte in key.expose() {
-        text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(0)));
+        text.extend(
+            [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef".get(usize::from(digit)).copied().unwrap_or(0)),
+        );
     }
     text.push(b'\n');
     // A crash before this is done leaves no key and no store: the next start begins anew.
-    durable::replace(path, &text, 0o600)
-        .map_err(|error| StoreError::Unavailable(format!("cannot write the store key `{}`: {error}", path.display())))?;
+    durable::replace(path, &text, 0o600).map_err(|error| {
+        StoreError::Unavailable(format!("cannot write the store key `{}`: {error}", path.display()))
+    })?;
     Ok(key)
 }
 

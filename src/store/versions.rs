@@ -54,7 +54,10 @@ impl Versions {
             (count(Stage::Previous) <= count(Stage::Current), "none is Previous where none is Current"),
             (self.all.iter().all(|v| over(v) || !v.stages.has(Stage::Retired)), "Retired excludes every other stage"),
             (self.all.iter().all(|v| !(over(v) && v.filled)), "a Retired one has no value"),
-            (self.all.iter().all(|v| v.filled || over(v) || v.stages == Stages::of(Stage::Pending)), "what is served has a value"),
+            (
+                self.all.iter().all(|v| v.filled || over(v) || v.stages == Stages::of(Stage::Pending)),
+                "what is served has a value",
+            ),
         ];
         rules.into_iter().find(|(kept, _)| !kept).map(|(_, rule)| rule)
     }
@@ -153,7 +156,8 @@ impl Versions {
     /// [`StoreError::Fenced`] where `attempt` holds no reservation; [`StoreError::Invalid`] for notes that do not fit.
     pub fn fill(&mut self, attempt: &Attempt, notes: &Notes) -> Result<VersionId, StoreError> {
         let fenced = self.fenced();
-        let pending = self.all.iter_mut().find(|version| version.stages.has(Stage::Pending));
+        // Not `has`: what is Current too is being served, and is filled no more.
+        let pending = self.all.iter_mut().find(|version| version.stages == Stages::of(Stage::Pending));
         let ours = pending.filter(|version| version.attempt == *attempt).ok_or(fenced)?;
         ours.notes = notes.iter().try_fold(ours.notes.clone(), |all, (key, value)| all.with(key, value))?;
         ours.filled = true;
@@ -174,21 +178,33 @@ impl Versions {
             return Err(self.fenced());
         }
         if !ours.filled {
-            return Err(StoreError::Invalid(format!("version {id} of `{}` has no value yet: fill it first", self.name)));
+            return Err(StoreError::Invalid(format!(
+                "version {id} of `{}` has no value yet: fill it first",
+                self.name
+            )));
         }
         let promoted = ours.notes.clone().with_time(Notes::PROMOTED, now)?;
+        // Where only the last step was missing, the others have made way already.
+        if !ours.stages.has(Stage::Current) {
+            self.make_way();
+        }
+        for version in self.all.iter_mut().filter(|version| version.id == id) {
+            version.stages = Stages::of(Stage::Current);
+            version.notes = promoted.clone();
+        }
+        Ok(id)
+    }
+
+    /// Current becomes Previous, and Previous Retired.
+    fn make_way(&mut self) {
         for version in &mut self.all {
-            if version.id == id {
-                version.stages = Stages::of(Stage::Current);
-                version.notes = promoted.clone();
-            } else if version.stages.has(Stage::Current) {
+            if version.stages.has(Stage::Current) {
                 version.stages = Stages::of(Stage::Previous);
             } else if version.stages.has(Stage::Previous) {
                 end(version);
             }
         }
         self.forget();
-        Ok(id)
     }
 
     /// Retires. See [`super::Store::retire`].
@@ -302,14 +318,17 @@ mod tests {
         let mut versions = Versions::new("n".parse().unwrap(), all).unwrap();
         versions.promote(Wall::default(), &Attempt::from_bytes([2; 16])).unwrap();
         assert_eq!(versions.at(Stage::Current).unwrap().stages, Stages::of(Stage::Current));
-        assert_eq!(versions.at(Stage::Previous).unwrap().id.as_str(), "1", "what was Previous was made so by this promotion");
+        assert_eq!(
+            versions.at(Stage::Previous).unwrap().id.as_str(),
+            "1",
+            "what was Previous was made so by this promotion"
+        );
     }
 
     #[test]
     fn a_take_over_always_has_room_for_its_lease() {
-        let full = |prefix| {
-            (0..12).fold(Notes::default(), |notes, nth| notes.with(&format!("{prefix}{nth}"), "v").unwrap())
-        };
+        let full =
+            |prefix| (0..12).fold(Notes::default(), |notes, nth| notes.with(&format!("{prefix}{nth}"), "v").unwrap());
         let mut versions = Versions::none("n".parse().unwrap());
         let (first, second) = (Attempt::from_bytes([1; 16]), Attempt::from_bytes([2; 16]));
         let id: VersionId = "1".parse().unwrap();

@@ -1,7 +1,6 @@
 //! Tests that need nothing but this machine.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,

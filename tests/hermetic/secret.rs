@@ -137,7 +137,7 @@ fn beyond_the_lock_limit_secrets_are_kept_and_counted() {
 fn child_that_is_hardened_and_aborts() {
     rustix::process::umask(rustix::fs::Mode::from(0o027));
     let hardening = process::harden();
-    assert_eq!(hardening.missing().map(|measure| format!("{measure:?}")).collect::<Vec<_>>(), [String::new(); 0]);
+    assert_eq!(hardening.missing().count(), 0, "{hardening:?}");
     assert_eq!(hardening.umask_before, 0o027);
     assert_eq!(rustix::process::dumpable_behavior().unwrap(), rustix::process::DumpableBehavior::NotDumpable);
     let _secret = Secret::new(canary());

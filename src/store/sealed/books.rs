@@ -156,9 +156,7 @@ impl Books {
         }
         match rows.iter().find(|(before, _)| before.id == version.id) {
             Some((before, Some(wrapped))) if before.attempt == version.attempt => Ok(Value::Same(wrapped.clone())),
-            Some((before, Some(_))) => {
-                self.seal(name, version, &self.open_value(name, before)?).map(Value::New)
-            }
+            Some((before, Some(_))) => self.seal(name, version, &self.open_value(name, before)?).map(Value::New),
             Some((_, None)) | None => Err(self.damaged(&format!("the value of a version of `{name}` is missing"))),
         }
     }
@@ -284,7 +282,8 @@ fn write_row(
     value: &Value,
 ) -> rusqlite::Result<usize> {
     let (name, id, attempt) = (name.as_str(), version.id.as_str(), version.attempt.as_str());
-    let (stages, notes, created) = (version.stages.to_string(), bind::notes_text(&version.notes), version.created.micros());
+    let (stages, notes, created) =
+        (version.stages.to_string(), bind::notes_text(&version.notes), version.created.micros());
     let (wrapped, text) = match value {
         Value::Same(_) => {
             let update = "UPDATE version SET nth = ?3, stages = ?4, notes = ?5 WHERE name = ?1 AND id = ?2";
@@ -356,7 +355,10 @@ mod tests {
             put(&mut books, &name, 1).unwrap();
         }
         assert_eq!(books.versions(&name).unwrap().iter().count(), 2 + crate::store::versions::MOST_RETIRED);
-        let mut again = { drop(books); self::books(&folder) };
+        let mut again = {
+            drop(books);
+            self::books(&folder)
+        };
         assert_eq!(again.versions(&name).unwrap().iter().count(), 2 + crate::store::versions::MOST_RETIRED);
     }
 }

@@ -112,7 +112,9 @@ impl Locked {
         filled.map_err(|error| fault(&beside, &error))?;
         let renamed = file.sync_all().and_then(|()| std::fs::rename(&beside, &self.path));
         // A crash before this line leaves no store; the next start makes another.
-        renamed.and_then(|()| durable::sync_folder(folder_of(&self.path))).map_err(|error| cannot("make", &self.path, &error))
+        renamed
+            .and_then(|()| durable::sync_folder(folder_of(&self.path)))
+            .map_err(|error| cannot("make", &self.path, &error))
     }
 
     fn check_schema(&self, connection: &Connection) -> Result<(), StoreError> {
@@ -164,8 +166,15 @@ pub(super) fn fault(path: &Path, error: &rusqlite::Error) -> StoreError {
             StoreError::Unavailable(format!("no room to write `{}`: free some; the old values stand", path.display()))
         }
         Some(
-            Code::SystemIoFailure | Code::CannotOpen | Code::ReadOnly | Code::PermissionDenied | Code::DatabaseBusy
-            | Code::DatabaseLocked | Code::OutOfMemory | Code::NoLargeFileSupport | Code::FileLockingProtocolFailed,
+            Code::SystemIoFailure
+            | Code::CannotOpen
+            | Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::OutOfMemory
+            | Code::NoLargeFileSupport
+            | Code::FileLockingProtocolFailed,
         ) => StoreError::Unavailable(format!("cannot use `{}`: {error}", path.display())),
         // Our statements are fixed, so any other complaint is about the file.
         Some(_) | None => damaged(path, &error.to_string()),
