@@ -76,7 +76,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)?;
+        if self.place != Place::default() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.what)?;
         if let Some(help) = &self.help {
             write!(f, "\n  help: {help}")?;
         }
@@ -90,6 +93,12 @@ impl fmt::Display for Fault {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
+    /// One fault that stands in no file: the process itself could not do it.
+    #[must_use]
+    pub fn of_process(what: impl Into<String>) -> Self {
+        Fault::new(Place::default(), what).into()
+    }
+
     /// Adds one.
     pub fn push(&mut self, fault: Fault) {
         self.0.push(fault);

@@ -2,5 +2,5 @@
 
 fn main() -> std::process::ExitCode {
     bursar::crypto::install();
-    std::process::ExitCode::SUCCESS
+    bursar::cli::main()
 }

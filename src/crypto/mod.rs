@@ -1,5 +1,7 @@
 //! Cryptography: `ring`, and nothing beside it.
 
+mod jwt;
+
 use std::fmt;
 
 use ring::digest;
@@ -17,6 +19,23 @@ impl Digest {
         let mut out = [0; 32];
         out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
         Self(out)
+    }
+
+    /// SHA-256 of everything that `reader` gives.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl std::io::Read) -> std::io::Result<Self> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut part = vec![0; 64 << 10];
+        loop {
+            let bytes = reader.read(&mut part)?;
+            let Some(read) = part.get(..bytes).filter(|read| !read.is_empty()) else { break };
+            context.update(read);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Ok(Self(out))
     }
 
     /// The 32 bytes.
@@ -134,6 +153,7 @@ impl fmt::Debug for FingerprintKey {
 pub fn install() {
     // Both fail only where a provider stands already: then it is ours, since nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    jwt::install();
 }
 
 #[cfg(test)]

@@ -19,8 +19,10 @@ mod exposure;
 pub mod files;
 pub mod key;
 pub mod sealed;
+mod shelf;
 pub mod versions;
 
+pub use shelf::{Place, Shelf};
 pub use versions::Versions;
 
 /// The longest value, in bytes: what AWS Secrets Manager takes.
@@ -447,4 +449,20 @@ pub enum StoreError {
     /// The store cannot answer now.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+}
+
+impl StoreError {
+    /// The stable code: `error` in replies to operators, `code` in records.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "store_not_found",
+            Self::Fenced(_) | Self::Taken(..) => "store_conflict",
+            Self::ReadOnly(_) => "store_read_only",
+            Self::Invalid(_) => "invalid_request",
+            Self::Setup(_) => "store_setup",
+            Self::Damaged(_) => "store_damaged",
+            Self::Unavailable(_) => "store_unavailable",
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Tests that need nothing but this machine.
+//! Tests that need nothing but this machine and its loopback.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,6 +8,11 @@
     reason = "a test may panic, print, and read the environment"
 )]
 
+mod jwt;
+mod oauth;
+mod policy;
+mod policy_hostile;
+mod policy_oracle;
 mod secret;
 mod store;
 mod store_conformance;

@@ -110,11 +110,10 @@ impl Locked {
         let file = file.map_err(|error| cannot("make", &beside, &error))?;
         let filled = open(&beside).and_then(|connection| create(&connection).and_then(|()| fill(&connection)));
         filled.map_err(|error| fault(&beside, &error))?;
+        // A crash before the renaming leaves no store; the next start makes another.
         let renamed = file.sync_all().and_then(|()| std::fs::rename(&beside, &self.path));
-        // A crash before this line leaves no store; the next start makes another.
-        renamed
-            .and_then(|()| durable::sync_folder(folder_of(&self.path)))
-            .map_err(|error| cannot("make", &self.path, &error))
+        let durable = renamed.and_then(|()| durable::sync_folder(folder_of(&self.path)));
+        durable.map_err(|error| cannot("make", &self.path, &error))
     }
 
     fn check_schema(&self, connection: &Connection) -> Result<(), StoreError> {
