@@ -1,32 +1,20 @@
 //! Tests that need nothing but this machine and its loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
-//! Tests that need nothing but this machine.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test may panic, print, and read the environment"
+)]
 
 mod cli;
 mod config;
 mod document;
 mod jwt;
 mod keys;
-mod oauth;
-mod policy;
-//! Tests that need nothing but this machine.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test may panic, print, and read the environment"
-)]
-
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a test may panic, print, and read the environment"
-)]
-
-mod config;
-mod document;
-mod jwt;
 mod oauth;
 mod policy;
 mod policy_hostile;
