@@ -77,13 +77,6 @@ impl SealedStore {
         &self.id
     }
 
-    /// How many changes were ever written. The audit log records it with each change and at start; a smaller one
-    /// than the log's last means that an older file was put back.
-    #[must_use]
-    pub fn change_counter(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
     async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Books) -> Result<T, StoreError> + Send + 'static,
@@ -173,6 +166,10 @@ impl Store for SealedStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let (name, version, attempt) = (name.clone(), version.clone(), attempt.clone());
         self.ask(move |books| books.change(&name, None, |versions| versions.retire(&version, &attempt))).boxed()
+    }
+
+    fn change_counter(&self) -> Option<u64> {
+        Some(self.changes.load(Ordering::Acquire))
     }
 }
 

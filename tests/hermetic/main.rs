@@ -1,11 +1,9 @@
 //! Tests that need nothing but this machine and its loopback.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test may panic, print, and read the environment"
 )]
