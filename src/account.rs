@@ -47,14 +47,14 @@ pub struct TokenTerms {
     pub scopes: Scopes,
     /// When it was asked for: its age counts from here.
     pub obtained: Moment,
-    /// When it ends.
-    pub expires: Deadline,
+    /// When it ends; none where the provider did not say: such a token is served once.
+    pub expires: Option<Deadline>,
     /// How fresh it is at this moment.
     pub freshness: Freshness,
     /// What the record says of it.
     pub fingerprint: Fingerprint,
-    /// The index of the outcome record of the request that brought it, where it is known.
-    pub minted_by: Option<u64>,
+    /// The index of the intent record of the request that brought it.
+    pub intent: u64,
 }
 
 /// How fresh a value is.

@@ -35,10 +35,39 @@ impl Wall {
         Minute(self.0.div_euclid(60_000_000))
     }
 
+    /// Reads RFC 3339 with a date, a time and an offset: `2026-11-21T06:00:00Z`. Seconds may be left out; what is finer
+    /// than a microsecond is cut off.
+    ///
+    /// # Errors
+    /// [`NotATime`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, NotATime> {
+        let not_a_time = || NotATime(text.chars().take(80).collect());
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond())).map_err(|_| not_a_time())
+    }
+
     /// RFC 3339 in UTC with microseconds: `2026-11-21T06:00:00.000000Z`, always 27 bytes.
     #[must_use]
     pub fn rfc3339(self) -> Rfc3339 {
         Rfc3339::of(self)
+    }
+
+    /// Reads exactly what [`Self::rfc3339`] writes; none for every other form of RFC 3339 and for a day that is not.
+    #[must_use]
+    pub fn from_rfc3339(text: &[u8]) -> Option<Self> {
+        let number = |range: std::ops::Range<usize>| {
+            text.get(range)?.iter().try_fold(0_i64, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
+        };
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let of_day = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
+        // Howard Hinnant's days-from-civil algorithm; what is out of range does not come out as it went in.
+        let year_from_march = year - i64::from(month <= 2);
+        let era = year_from_march.div_euclid(400);
+        let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+        let year_of_era = year_from_march.rem_euclid(400);
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = era * 146_097 + day_of_era - 719_468;
+        let at = Self((days * 86_400 + of_day) * 1_000_000 + number(20..26)?);
+        (at.rfc3339().0 == text).then_some(at)
     }
 }
 
@@ -300,9 +329,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
 #[error("`{0}` is not a duration: write a whole number and a unit, as in `500ms`, `30s`, `15m`, `24h`, `30d`")]
 pub struct NotADuration(String);
 
+/// The text is not a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`")]
+pub struct NotATime(String);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let at = Wall(1_795_240_800_123_456);
+        assert_eq!(Wall::parse(at.rfc3339().as_str()), Ok(at));
+        assert_eq!(Wall::parse("2026-11-21T07:00+01:00"), Wall::parse("2026-11-21T06:00:00Z"));
+        for bad in ["", "now", "2026-11-21", "2026-11-21T06:00:00", "06:00"] {
+            assert!(Wall::parse(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn rfc3339_agrees_with_jiff() {
@@ -310,6 +354,23 @@ mod tests {
             let theirs =
                 jiff::Timestamp::from_microsecond(micros).unwrap().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
             assert_eq!(Wall(micros).rfc3339().as_str(), theirs);
+            assert_eq!(Wall::from_rfc3339(theirs.as_bytes()), Some(Wall(micros)));
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_in_one_form_only() {
+        for bad in [
+            "",
+            "2026-11-21T06:00:00Z",
+            "2026-02-30T06:00:00.000000Z",
+            "2026-13-01T06:00:00.000000Z",
+            "2026-11-21T24:00:00.000000Z",
+            "2026-11-21 06:00:00.000000Z",
+            "2026-11-21T06:00:00.000000+",
+            "2026-11-21T06:00:00.000000Z ",
+        ] {
+            assert_eq!(Wall::from_rfc3339(bad.as_bytes()), None, "{bad}");
         }
     }
 

@@ -1,14 +1,51 @@
 //! The book: records, and the receipts that prove them durable. The format is `docs/formats.md`.
+//!
+//! A record becomes a line ([`line`]); the [`journal`] gathers the lines of all who wait into one write and
+//! one sync; what a batch becomes when the disk fails is decided in `commit`. [`form`] says what a line may
+//! look like, [`chain`] which bytes of a directory are the log, [`verify`] and [`query`] read it.
+
+pub mod archive;
+pub mod chain;
+mod commit;
+pub mod form;
+#[cfg(test)]
+mod golden;
+pub mod journal;
+pub mod keys;
+pub mod layout;
+pub mod line;
+pub mod query;
+pub mod recover;
+pub mod refusals;
+pub mod segment;
+pub mod told;
+pub mod verify;
 
 use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, Workload};
+use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, SecretId, Why, Workload};
 use crate::account::{Account, Nonce};
-use crate::crypto::Fingerprint;
+use crate::crypto::{Digest, Fingerprint, NoRandomness, Random};
 use crate::name::Name;
 
+pub use commit::Sink;
+pub use journal::Journal;
+
+/// The `v` of every line that this version writes.
+pub const VERSION: u8 = 1;
+/// The longest line, in bytes, without its newline.
+pub const MAX_LINE_BYTES: usize = 8_192;
+/// How many determining policies a record lists; their number stands beside the list.
+pub const MAX_POLICIES: usize = 16;
+/// The largest number in a line: what every JSON reader holds exactly (RFC 8259 §6).
+pub const MAX_NUMBER: u64 = 1 << 53;
+
 /// What is written down. Rendered to one line by [`line`]; the journal adds version, index and time.
+///
+/// The journal writes `start`, `stop`, `segment` and `reopen` itself.
 #[derive(Clone, Debug)]
 pub enum Record<'a> {
     /// Decided, obtained, and about to be handed to the kernel.
@@ -23,8 +60,42 @@ pub enum Record<'a> {
     Outcome(Outcome<'a>),
     /// An operator's action was done (or failed); its permission is part of it.
     Operation(Operation<'a>),
+    /// The same without an agent and so without a policy: root of trust is who may open the files.
+    Offline(Offline<'a>),
     /// Configuration and policy were read anew.
     Reload(Reload<'a>),
+}
+
+impl Record<'_> {
+    /// Whether it tells of an effect or a refusal, so that it is written anew when its batch was void.
+    ///
+    /// The others announce what then did not happen: a release that was not handed over, an intent that
+    /// was not followed.
+    #[must_use]
+    pub const fn outlives_a_void_batch(&self) -> bool {
+        match self {
+            Self::Release(_) | Self::Intent(_) => false,
+            Self::Refusal(_)
+            | Self::Suppressed(_)
+            | Self::Outcome(_)
+            | Self::Operation(_)
+            | Self::Offline(_)
+            | Self::Reload(_) => true,
+        }
+    }
+
+    const fn nonce(&self) -> Option<Nonce> {
+        match self {
+            Self::Release(release) => Some(release.account.nonce()),
+            Self::Refusal(_)
+            | Self::Suppressed(_)
+            | Self::Intent(_)
+            | Self::Outcome(_)
+            | Self::Operation(_)
+            | Self::Offline(_)
+            | Self::Reload(_) => None,
+        }
+    }
 }
 
 /// See [`Record::Release`].
@@ -42,10 +113,27 @@ pub struct Release<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(pub [u8; 16]);
 
+impl TraceId {
+    /// The trace id of a `traceparent` header (W3C Trace Context §3.2): `00-<32 hex>-<16 hex>-<2 hex>`, or a later
+    /// version that begins like it. None for anything else, and for the invalid all-zero id.
+    #[must_use]
+    pub fn of_traceparent(text: &str) -> Option<Self> {
+        let mut fields = text.split('-');
+        let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let hex = |field: &str, digits| {
+            field.len() == digits && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let whole = version != "00" || fields.next().is_none();
+        let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && whole;
+        let bits = u128::from_str_radix(trace, 16).ok().filter(|bits| valid && *bits != 0)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+}
+
 /// See [`Record::Refusal`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Refusal<'a> {
-    /// The error code that the caller saw.
+    /// The error code that the caller saw, or `sender_mismatch`, which no caller sees.
     pub code: &'static str,
     /// Who was refused, where that is known.
     pub who: Option<&'a Workload>,
@@ -53,13 +141,18 @@ pub struct Refusal<'a> {
     pub uid: Option<u32>,
     /// What was asked, as far as it was understood. A resource that does not exist stands without its name.
     pub asked: Option<Asked<'a>>,
-    /// On what the refusal rests, where policy refused.
+    /// On what the verdict rests, where policy was asked.
     pub grounds: Option<&'a Grounds>,
-    /// What the operator should know and the caller did not see: no secret, at most 200 characters are kept.
+    /// Why policy refused; none where it permitted, and the refusal came from elsewhere.
+    pub why: Option<Why>,
+    /// What the operator should know and the caller did not see: no secret, at most 200 bytes as written are kept.
     pub detail: &'a str,
     /// The trace id of the caller's `traceparent`, if it sent one.
     pub trace: Option<TraceId>,
 }
+
+/// The code of a refusal that closed a connection because another process than the connector wrote to it.
+pub const SENDER_MISMATCH: &str = "sender_mismatch";
 
 /// What was asked, as far as it was understood.
 #[derive(Clone, Copy, Debug)]
@@ -90,10 +183,23 @@ impl<'a> Asked<'a> {
 /// See [`Record::Suppressed`].
 #[derive(Clone, Copy, Debug)]
 pub struct Suppressed<'a> {
-    /// The uid whose refusals were counted; none: all unidentified peers together.
-    pub uid: Option<u32>,
+    /// Whose refusals were counted.
+    pub whose: Whose,
     /// How many, by error code, sorted by code.
     pub counts: &'a [(&'static str, u64)],
+    /// The index of the refusal record that was named to those who were counted here.
+    pub under: Option<u64>,
+}
+
+/// Whose refusals are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// Those of the workloads of one uid.
+    Uid(u32),
+    /// Those of all peers that are no workload.
+    Unidentified,
+    /// Those of the workloads of all uids beyond the number that is counted singly.
+    Others,
 }
 
 /// On whose behalf something is done at the far side.
@@ -126,6 +232,11 @@ pub enum Effect<'a> {
         /// For which audiences.
         audience: &'a Audiences,
     },
+    /// A new version of a secret is put into its store.
+    Put {
+        /// The secret, as policy names it.
+        secret: &'a SecretId,
+    },
 }
 
 /// See [`Record::Outcome`].
@@ -148,14 +259,19 @@ pub enum OutcomeOf<'a> {
         fingerprint: Fingerprint,
         /// The scopes that were granted.
         scopes: &'a Scopes,
-        /// Its lifetime from the moment the request was sent.
-        lifetime: Duration,
+        /// Its lifetime from the moment the request was sent; none where the provider did not say.
+        lifetime: Option<Duration>,
+    },
+    /// A version was stored, and is Current.
+    Stored {
+        /// Its id.
+        version: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {
         /// The error code.
         code: &'static str,
-        /// Why, without secrets; at most 200 characters are kept.
+        /// Why, without secrets; at most 200 bytes as written are kept.
         detail: &'a str,
     },
 }
@@ -173,14 +289,164 @@ pub struct Operation<'a> {
     pub detail: &'a str,
 }
 
+/// See [`Record::Offline`].
+#[derive(Clone, Copy, Debug)]
+pub struct Offline<'a> {
+    /// The uid of the process that did it.
+    pub uid: u32,
+    /// What was done.
+    pub action: Action,
+    /// To what.
+    pub resource: &'a Resource,
+    /// `ok`, or the error code.
+    pub result: &'static str,
+    /// What the auditor should know. No secret.
+    pub detail: &'a str,
+}
+
 /// See [`Record::Reload`].
 #[derive(Clone, Copy, Debug)]
 pub struct Reload<'a> {
     /// SHA-256 of the policy snapshot in force from here on.
-    pub snapshot: crate::crypto::Digest,
+    pub snapshot: Digest,
     /// `ok`, or why the old one stays (the first fault; the number of faults).
     pub result: Result<(), &'a str>,
 }
+
+/// What a process says of itself when it opens the log: the `start` record.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// Which log.
+    pub log: LogId,
+    /// The agent's id.
+    pub agent: &'a str,
+    /// The host's name.
+    pub host: &'a str,
+    /// The kernel's boot id.
+    pub boot: &'a str,
+    /// bursar's version.
+    pub version: &'a str,
+    /// What opens the log.
+    pub mode: Mode,
+    /// The process.
+    pub pid: u32,
+    /// Its uid.
+    pub uid: u32,
+    /// SHA-256 of the policy snapshot in force; none where no policy was read.
+    pub policy: Option<Digest>,
+}
+
+/// What opens the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The daemon.
+    Agent,
+    /// A command that changes a store while no agent runs.
+    Offline,
+}
+
+impl Mode {
+    /// The word in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// Where the log lies, and how careful it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory of the segments.
+    pub dir: PathBuf,
+    /// What has to have happened before a record counts as durable.
+    pub durability: Durability,
+    /// The disk space that a segment may take, in bytes; the next one is begun before it is used up.
+    pub segment_bytes: u64,
+    /// The disk space set aside ahead of what is written, in bytes; at most a quarter of a segment is used.
+    pub reserve_bytes: u64,
+}
+
+/// What has to have happened before a record counts as durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// `fdatasync` returned: it survives a power cut.
+    #[default]
+    Disk,
+    /// `write` returned: it survives the process, and not the machine.
+    Os,
+}
+
+impl Durability {
+    /// The word in records and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Os => "os",
+        }
+    }
+}
+
+/// Names a log: a version 4 UUID (RFC 9562 §5.4), made at first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId([u8; 16]);
+
+impl LogId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`NoRandomness`] when the source fails.
+    pub fn make(random: &dyn Random) -> Result<Self, NoRandomness> {
+        let mut bits = [0; 16];
+        random.fill(&mut bits)?;
+        let bits = u128::from_be_bytes(bits);
+        let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        Ok(Self(bits.to_be_bytes()))
+    }
+
+    /// Its first four bytes, with which decision ids begin.
+    #[must_use]
+    pub const fn prefix(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.0;
+        [a, b, c, d]
+    }
+
+    /// The name of record `index`.
+    #[must_use]
+    pub const fn decision(self, index: u64) -> DecisionId {
+        DecisionId { log: self.prefix(), index }
+    }
+}
+
+impl fmt::Display for LogId {
+    /// `6ba7b810-9dad-41d1-80b4-00c04fd430c8`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, byte) in self.0.iter().enumerate() {
+            let hyphen = if matches!(nth, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for LogId {
+    type Err = NotALogId;
+
+    fn from_str(text: &str) -> Result<Self, NotALogId> {
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        let bits = u128::from_str_radix(&digits, 16).map_err(|_| NotALogId)?;
+        let id = Self(bits.to_be_bytes());
+        if id.to_string() == text { Ok(id) } else { Err(NotALogId) }
+    }
+}
+
+/// The text is not the id of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log id is a UUID in lower-case hexadecimal digits")]
+pub struct NotALogId;
 
 /// Proof that a record is durable.
 #[derive(Debug)]
@@ -192,7 +458,6 @@ pub struct Receipt {
 
 impl Receipt {
     /// Called by the journal when the record is durable, and nowhere else: `tests/house.rs` lists the place.
-    #[expect(dead_code, reason = "the journal is being written")]
     pub(crate) fn issue(nonce: Option<Nonce>, decision: DecisionId) -> Self {
         Self { nonce, decision }
     }
@@ -220,13 +485,29 @@ pub struct DecisionId {
 
 impl fmt::Display for DecisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.log.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        write!(f, "-{}", self.index)
+        write!(f, "{:08x}-{}", u32::from_be_bytes(self.log), self.index)
     }
 }
 
+impl FromStr for DecisionId {
+    type Err = NotADecisionId;
+
+    fn from_str(text: &str) -> Result<Self, NotADecisionId> {
+        let (log, index) = text.split_once('-').ok_or(NotADecisionId)?;
+        let log = u32::from_str_radix(log, 16).map_err(|_| NotADecisionId)?;
+        let index = index.parse().map_err(|_| NotADecisionId)?;
+        let id = Self { log: log.to_be_bytes(), index };
+        if index < MAX_NUMBER && id.to_string() == text { Ok(id) } else { Err(NotADecisionId) }
+    }
+}
+
+/// The text is not a decision id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a decision id is 8 hexadecimal digits, a hyphen and a number, as in `6ba7b810-42`")]
+pub struct NotADecisionId;
+
 /// The record could not be made durable; nothing may be released.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDurable {
     /// Writing or syncing failed; the batch is void.
     #[error("the audit record could not be made durable: {0}")]
@@ -234,7 +515,112 @@ pub enum NotDurable {
     /// The record is longer than a line may be.
     #[error("the audit record would be {0} bytes long; a line holds 8192")]
     TooLong(usize),
+    /// The disk does not keep up: as much waits to be written as may wait.
+    #[error("the audit journal is {0} bytes behind; see what slows the disk of `audit.dir`")]
+    Behind(usize),
     /// The journal has stopped.
     #[error("the audit journal has stopped")]
     Stopped,
+}
+
+/// The log could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// Another process writes it.
+    #[error("the audit log in `{dir}` is held by {holder}; ask that agent, or stop it first")]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+        /// Who holds it, as far as it said so.
+        holder: String,
+    },
+    /// The directory holds another log than the keys in the state directory belong to.
+    #[error(
+        "`{dir}` holds the audit log {found}, and `state_dir` has the keys of {ours}; \
+         restore the file `audit.keys` that belongs to it, or name an empty `audit.dir`"
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// The log that was found.
+        found: String,
+        /// The log that was meant.
+        ours: String,
+    },
+    /// What stands there is not what bursar writes.
+    #[error("`{file}` is not what bursar writes: {what}; run `bursar audit verify`")]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Others may read or write what is bursar's alone.
+    #[error("`{file}` is open to others (mode {mode:04o}); set it to 0600 and its owner to the agent's user")]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The system's random generator failed.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The first record could not be written.
+    #[error("the audit log in `{dir}` cannot be written: {source}")]
+    Unwritable {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: NotDurable,
+    },
+    /// The operating system refused.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+impl AuditError {
+    fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { path: path.into(), source }
+    }
+
+    fn damaged(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), what: what.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_w3c_says() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |text: &str| TraceId::of_traceparent(text).map(|id| format!("{:032x}", u128::from_be_bytes(id.0)));
+        for good in ["00-T-00f067aa0ba902b7-01", "cc-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&good.replace('T', trace)).as_deref(), Some(trace), "{good}");
+        }
+        for bad in ["", "00-T-00f067aa0ba902b7", "ff-T-00f067aa0ba902b7-01", "00-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&bad.replace('T', trace)), None, "{bad}");
+        }
+        assert_eq!(read("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(read("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), None);
+    }
+
+    #[test]
+    fn ids_read_back_what_they_show() {
+        let log = LogId::make(&crate::crypto::SystemRandom).unwrap();
+        assert_eq!(log.to_string().parse(), Ok(log));
+        assert_eq!(log.to_string().as_bytes()[14], b'4', "{log}");
+        let decision = log.decision(42);
+        assert_eq!(decision.to_string().parse(), Ok(decision));
+        for bad in ["", "6ba7b810", "6BA7B810-1", "6ba7b810-+1", "6ba7b810-01", "6ba7b810-9007199254740992"] {
+            assert_eq!(bad.parse::<DecisionId>(), Err(NotADecisionId), "{bad}");
+        }
+    }
 }

@@ -1,0 +1,687 @@
+//! From a record to the bytes of its line: rendered by hand, in the order that `docs/formats.md` freezes.
+//!
+//! A line is `{"v":1,"i":…,"t":"…",` followed by a *body* that begins with `"kind":` and ends with `}`. The
+//! body is rendered by whoever has something to record; version, index and time are put before it when the
+//! batch is written, so that an index is never given away twice.
+
+use std::time::Duration;
+
+use crate::access::{Access, Grounds, Resource, Role, Scope, Why, Words, Workload};
+use crate::account::{Terms, TokenTerms};
+use crate::crypto::Fingerprint;
+use crate::time::Wall;
+
+use super::layout::Former;
+use super::{
+    Actor, Asked, Durability, Effect, Intent, LogId, MAX_LINE_BYTES, MAX_NUMBER, MAX_POLICIES, NotDurable, Offline,
+    Operation, Outcome, OutcomeOf, Record, Refusal, Release, Reload, Start, Suppressed, TraceId, VERSION, Whose,
+};
+
+/// What the journal may add to a body: the longest prefix, and the longest `,"again":…`.
+const MAX_ADDED_BYTES: usize = 62 + 25;
+/// The longest body.
+const MAX_BODY_BYTES: usize = MAX_LINE_BYTES - MAX_ADDED_BYTES;
+/// The longest list of facts, as rendered.
+const MAX_FACTS_BYTES: usize = 1_024;
+/// The longest lists of scopes and audiences, together, as rendered.
+const MAX_ASKED_BYTES: usize = 1_024;
+/// The longest list of policies, as rendered.
+const MAX_POLICIES_BYTES: usize = 1_024;
+/// The longest detail, as rendered, without its quotes.
+const MAX_DETAIL_BYTES: usize = 200;
+
+/// Whether every record about `access` fits into a line. Asked before anything else is done for it.
+#[must_use]
+pub fn fits(access: &Access) -> bool {
+    let mut scratch = Vec::with_capacity(512);
+    let mut body = Body(&mut scratch);
+    body.words(&access.scopes);
+    body.words(&access.audience);
+    let asked = body.0.len();
+    body.object(&access.who.facts, |body, value| body.string(value));
+    asked <= MAX_ASKED_BYTES && body.0.len() - asked <= MAX_FACTS_BYTES
+}
+
+/// Renders the body of `record` to the end of `out`.
+///
+/// # Errors
+/// [`NotDurable::TooLong`], with `out` as it was.
+pub(super) fn body(record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), NotDurable> {
+    let from = out.len();
+    let body = &mut Body(out);
+    match record {
+        Record::Release(it) => release(body, it),
+        Record::Refusal(it) => refusal(body, it),
+        Record::Suppressed(it) => suppressed(body, it),
+        Record::Intent(it) => intent(body, it),
+        Record::Outcome(it) => outcome(body, it),
+        Record::Operation(it) => operation(body, it),
+        Record::Offline(it) => offline(body, it),
+        Record::Reload(it) => reload(body, it),
+    }
+    body.0.push(b'}');
+    let length = out.len() - from;
+    if length > MAX_BODY_BYTES {
+        out.truncate(from);
+        return Err(NotDurable::TooLong(length + MAX_ADDED_BYTES));
+    }
+    Ok(())
+}
+
+/// What the journal itself writes: the boundaries of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Boundary<'a> {
+    /// A process begins to write.
+    Start(&'a Start<'a>, Durability),
+    /// It ends in good order.
+    Stop { log: LogId, reason: &'a str, segment: u64, from: Wall, to: Wall },
+    /// The former segment is full.
+    Segment { log: LogId, segment: u64, former: &'a Former },
+    /// The former segment ended irregularly.
+    Reopen { log: LogId, segment: u64, former: &'a Former, end: End },
+}
+
+/// How a segment ended that was not merely full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// What ended it.
+    pub(super) cause: Cause,
+    /// The error of the operating system, if it was one.
+    pub(super) errno: Option<i32>,
+    /// How many records were handed to the file since and are void.
+    pub(super) void: u64,
+    /// How many records of an effect or a refusal were lost, because too many were waiting to be written anew.
+    pub(super) dropped: u64,
+}
+
+/// What ended a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Bytes that are no whole line: the process or the machine died while it wrote.
+    Torn,
+    /// `write` failed.
+    Write,
+    /// `fdatasync` failed.
+    Sync,
+}
+
+impl Cause {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Torn => "torn",
+            Self::Write => "write",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+/// Renders the body of a boundary to the end of `out`.
+pub(super) fn boundary(boundary: &Boundary<'_>, out: &mut Vec<u8>) {
+    let body = &mut Body(out);
+    match boundary {
+        Boundary::Start(it, durability) => start(body, it, *durability),
+        Boundary::Stop { log, reason, segment, from, to } => {
+            body.kind("stop");
+            body.shown("log", log);
+            body.text("reason", reason);
+            body.number("segment", *segment);
+            body.time("from", *from);
+            body.time("to", *to);
+        }
+        Boundary::Segment { log, segment, former } => opening(body, "segment", log, *segment, former),
+        Boundary::Reopen { log, segment, former, end } => {
+            opening(body, "reopen", log, *segment, former);
+            body.text("cause", end.cause.as_str());
+            body.maybe_number("errno", end.errno.and_then(|errno| u64::try_from(errno).ok()));
+            body.number("void", end.void);
+            body.number("dropped", end.dropped);
+        }
+    }
+    body.0.push(b'}');
+}
+
+/// Puts version, index and time before `body`, and a newline after it.
+pub(super) fn finish(index: u64, at: Wall, body: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"v\":");
+    digits(u64::from(VERSION), out);
+    out.extend_from_slice(b",\"i\":");
+    digits(index, out);
+    out.extend_from_slice(b",\"t\":\"");
+    out.extend_from_slice(at.rfc3339().as_str().as_bytes());
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(body);
+    out.push(b'\n');
+}
+
+/// Marks `body` as one that stood at `index` in a void batch.
+pub(super) fn again(body: &mut Vec<u8>, index: u64) {
+    body.pop();
+    Body(body).number("again", index);
+    body.push(b'}');
+}
+
+fn start(body: &mut Body<'_>, start: &Start<'_>, durability: Durability) {
+    body.kind("start");
+    body.shown("log", start.log);
+    body.shown("origin", format_args!("bursar/{}", start.log));
+    body.detail("agent", start.agent);
+    body.detail("host", start.host);
+    body.detail("boot", start.boot);
+    body.detail("version", start.version);
+    body.text("mode", start.mode.as_str());
+    body.text("durability", durability.as_str());
+    body.number("pid", start.pid.into());
+    body.number("uid", start.uid.into());
+    body.maybe_hex("policy_digest", start.policy.as_ref().map(|digest| digest.bytes().as_slice()));
+}
+
+fn opening(body: &mut Body<'_>, kind: &str, log: &LogId, segment: u64, former: &Former) {
+    body.kind(kind);
+    body.shown("log", log);
+    body.number("segment", segment);
+    body.key("former");
+    body.0.extend_from_slice(b"{\"segment\":");
+    digits(former.segment, body.0);
+    body.number("bytes", former.bytes);
+    body.number("size", former.size);
+    body.number("tail", former.tail);
+    body.time("from", former.from);
+    body.time("to", former.to);
+    body.0.push(b'}');
+}
+
+fn release(body: &mut Body<'_>, release: &Release<'_>) {
+    let account = &release.account;
+    body.kind("release");
+    actor(body, &account.access.who);
+    asked(body, Some(&Asked::of(account.access)), usize::MAX);
+    grounds(body, Some(account.grounds), None);
+    match account.terms {
+        Terms::Token(terms) => token(body, terms),
+    }
+    body.micros("took_us", release.took);
+    trace(body, release.trace);
+}
+
+fn token(body: &mut Body<'_>, terms: &TokenTerms) {
+    body.key("granted");
+    body.words(&terms.scopes);
+    body.time("obtained", terms.obtained.wall);
+    body.maybe_time("expires", terms.expires.map(|deadline| deadline.wall));
+    body.text("freshness", terms.freshness.as_str());
+    body.fingerprint(Some(terms.fingerprint));
+    body.number("intent", terms.intent);
+}
+
+fn refusal(body: &mut Body<'_>, refusal: &Refusal<'_>) {
+    body.kind("refusal");
+    match refusal.who {
+        Some(who) => actor(body, who),
+        None => no_workload(body, "unidentified", refusal.uid),
+    }
+    asked(body, refusal.asked.as_ref(), MAX_ASKED_BYTES);
+    grounds(body, refusal.grounds, refusal.why);
+    body.text("code", refusal.code);
+    body.detail("detail", refusal.detail);
+    trace(body, refusal.trace);
+}
+
+fn suppressed(body: &mut Body<'_>, suppressed: &Suppressed<'_>) {
+    body.kind("suppressed");
+    let (whose, uid) = match suppressed.whose {
+        Whose::Uid(uid) => ("uid", Some(uid)),
+        Whose::Unidentified => ("unidentified", None),
+        Whose::Others => ("others", None),
+    };
+    body.text("whose", whose);
+    body.maybe_number("uid", uid.map(u64::from));
+    body.number("total", suppressed.counts.iter().map(|(_, count)| count).sum());
+    body.key("counts");
+    body.object(suppressed.counts, |body, count| digits((*count).min(MAX_NUMBER), body.0));
+    body.maybe_number("under", suppressed.under);
+}
+
+fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
+    body.kind("intent");
+    match intent.actor {
+        Actor::Workload(who) => actor(body, who),
+        Actor::Bursar => no_workload(body, "bursar", None),
+    }
+    match intent.effect {
+        Effect::Mint { provider, scopes, audience } => {
+            body.text("effect", "mint");
+            body.text("resource_type", "Provider");
+            body.text("resource", provider.as_str());
+            body.key("scopes");
+            body.words(scopes);
+            body.key("audience");
+            body.words(audience);
+        }
+        Effect::Put { secret } => {
+            body.text("effect", "put");
+            body.text("resource_type", "Secret");
+            body.text("resource", &secret.to_string());
+            body.null("scopes");
+            body.null("audience");
+        }
+    }
+}
+
+fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
+    body.kind("outcome");
+    body.number("intent", outcome.intent);
+    match outcome.result {
+        OutcomeOf::Minted { fingerprint, scopes, lifetime } => {
+            body.text("result", "ok");
+            body.null("code");
+            body.null("detail");
+            body.fingerprint(Some(fingerprint));
+            body.key("granted");
+            body.words(scopes);
+            body.maybe_number("lifetime_us", lifetime.map(micros));
+        }
+        OutcomeOf::Stored { version } => {
+            body.text("result", "ok");
+            body.null("code");
+            body.detail("detail", version);
+            body.fingerprint(None);
+            body.null("granted");
+            body.null("lifetime_us");
+        }
+        OutcomeOf::Failed { code, detail } => {
+            body.text("result", "failed");
+            body.text("code", code);
+            body.detail("detail", detail);
+            body.fingerprint(None);
+            body.null("granted");
+            body.null("lifetime_us");
+        }
+    }
+    body.micros("took_us", outcome.took);
+}
+
+fn operation(body: &mut Body<'_>, operation: &Operation<'_>) {
+    body.kind("operation");
+    actor(body, &operation.access.who);
+    asked(body, Some(&Asked::of(operation.access)), usize::MAX);
+    grounds(body, Some(operation.grounds), None);
+    body.text("result", operation.result);
+    body.detail("detail", operation.detail);
+}
+
+fn offline(body: &mut Body<'_>, offline: &Offline<'_>) {
+    body.kind("operation");
+    no_workload(body, "offline", Some(offline.uid));
+    let question = Asked { action: offline.action, resource: Some(offline.resource), scopes: None, audience: None };
+    asked(body, Some(&question), usize::MAX);
+    grounds(body, None, None);
+    body.text("result", offline.result);
+    body.detail("detail", offline.detail);
+}
+
+fn reload(body: &mut Body<'_>, reload: &Reload<'_>) {
+    body.kind("reload");
+    body.maybe_hex("policy_digest", Some(reload.snapshot.bytes().as_slice()));
+    match reload.result {
+        Ok(()) => {
+            body.text("result", "ok");
+            body.null("detail");
+        }
+        Err(why) => {
+            body.text("result", "kept");
+            body.detail("detail", why);
+        }
+    }
+}
+
+/// `actor, who, uid, facts` of a workload or operator.
+fn actor(body: &mut Body<'_>, who: &Workload) {
+    let actor = match who.role {
+        Role::Workload => "workload",
+        Role::Operator => "operator",
+    };
+    body.text("actor", actor);
+    body.text("who", who.name.as_str());
+    body.number("uid", who.uid.into());
+    body.key("facts");
+    facts(body, who);
+}
+
+/// The same keys, of what has no entry in `workloads.toml`.
+fn no_workload(body: &mut Body<'_>, actor: &str, uid: Option<u32>) {
+    body.text("actor", actor);
+    body.null("who");
+    body.maybe_number("uid", uid.map(u64::from));
+    body.null("facts");
+}
+
+/// The facts, or `null` where they are longer than [`fits`] lets pass.
+fn facts(body: &mut Body<'_>, who: &Workload) {
+    let from = body.0.len();
+    body.object(&who.facts, |body, value| body.string(value));
+    if body.0.len() - from > MAX_FACTS_BYTES {
+        body.0.truncate(from);
+        body.0.extend_from_slice(b"null");
+    }
+}
+
+/// `action, resource_type, resource, scopes, audience`; the lists are `null` beyond `most` bytes.
+fn asked(body: &mut Body<'_>, asked: Option<&Asked<'_>>, most: usize) {
+    body.maybe_text("action", asked.map(|asked| asked.action.as_str()));
+    match asked.and_then(|asked| asked.resource) {
+        None => {
+            body.null("resource_type");
+            body.null("resource");
+        }
+        Some(resource) => named(body, resource),
+    }
+    let from = body.0.len();
+    body.maybe_words("scopes", asked.and_then(|asked| asked.scopes));
+    body.maybe_words("audience", asked.and_then(|asked| asked.audience));
+    if body.0.len() - from > most {
+        body.0.truncate(from);
+        body.maybe_words::<Scope>("scopes", None);
+        body.maybe_words::<Scope>("audience", None);
+    }
+}
+
+fn named(body: &mut Body<'_>, resource: &Resource) {
+    match resource {
+        Resource::Provider(name) => {
+            body.text("resource_type", "Provider");
+            body.text("resource", name.as_str());
+        }
+        Resource::Secret(id) => {
+            body.text("resource_type", "Secret");
+            body.shown("resource", id);
+        }
+        Resource::Agent => {
+            body.text("resource_type", "Agent");
+            body.text("resource", "self");
+        }
+    }
+}
+
+/// `minute, verdict, policies, policies_total, policy_digest`.
+fn grounds(body: &mut Body<'_>, grounds: Option<&Grounds>, why: Option<Why>) {
+    let verdict = match why {
+        None => "permit",
+        Some(Why::NoPermit) => "no_permit",
+        Some(Why::Forbidden) => "forbidden",
+        Some(Why::Error) => "error",
+    };
+    let policies = grounds.map(|grounds| &*grounds.policies);
+    body.maybe_time("minute", grounds.map(|grounds| grounds.minute.begins()));
+    body.maybe_text("verdict", grounds.map(|_| verdict));
+    body.key("policies");
+    match policies {
+        None => body.0.extend_from_slice(b"null"),
+        Some(ids) => body.policies(ids),
+    }
+    body.maybe_number("policies_total", policies.and_then(|ids| u64::try_from(ids.len()).ok()));
+    body.maybe_hex("policy_digest", grounds.map(|grounds| grounds.snapshot.bytes().as_slice()));
+}
+
+fn trace(body: &mut Body<'_>, trace: Option<TraceId>) {
+    body.maybe_hex("trace", trace.as_ref().map(|trace| trace.0.as_slice()));
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(MAX_NUMBER).min(MAX_NUMBER)
+}
+
+/// The bytes of a body, and how each shape of value is written.
+struct Body<'a>(&'a mut Vec<u8>);
+
+impl Body<'_> {
+    fn kind(&mut self, kind: &str) {
+        self.0.extend_from_slice(b"\"kind\":\"");
+        self.0.extend_from_slice(kind.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn null(&mut self, key: &str) {
+        self.key(key);
+        self.0.extend_from_slice(b"null");
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.string(text);
+    }
+
+    fn maybe_text(&mut self, key: &str, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(key, text),
+            None => self.null(key),
+        }
+    }
+
+    /// A text of limited length: it is cut where the next character would pass the limit.
+    fn detail(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.0.push(b'"');
+        let most = self.0.len() + MAX_DETAIL_BYTES;
+        for c in text.chars() {
+            let before = self.0.len();
+            self.escaped(c);
+            if self.0.len() > most {
+                self.0.truncate(before);
+                break;
+            }
+        }
+        self.0.push(b'"');
+    }
+
+    /// What shows itself in plain characters: ids, numbers, names.
+    fn shown(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.text(key, &value.to_string());
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        self.key(key);
+        digits(number.min(MAX_NUMBER), self.0);
+    }
+
+    fn maybe_number(&mut self, key: &str, number: Option<u64>) {
+        match number {
+            Some(number) => self.number(key, number),
+            None => self.null(key),
+        }
+    }
+
+    fn micros(&mut self, key: &str, duration: Duration) {
+        self.number(key, micros(duration));
+    }
+
+    fn time(&mut self, key: &str, at: Wall) {
+        self.key(key);
+        self.0.push(b'"');
+        self.0.extend_from_slice(at.rfc3339().as_str().as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn maybe_time(&mut self, key: &str, at: Option<Wall>) {
+        match at {
+            Some(at) => self.time(key, at),
+            None => self.null(key),
+        }
+    }
+
+    fn maybe_hex(&mut self, key: &str, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => {
+                self.key(key);
+                self.0.push(b'"');
+                hex(bytes, self.0);
+                self.0.push(b'"');
+            }
+            None => self.null(key),
+        }
+    }
+
+    fn fingerprint(&mut self, fingerprint: Option<Fingerprint>) {
+        self.key("fingerprint");
+        match fingerprint {
+            None => self.0.extend_from_slice(b"null"),
+            Some(fingerprint) => {
+                self.0.push(b'"');
+                digits(fingerprint.key.into(), self.0);
+                self.0.push(b':');
+                hex(&fingerprint.tag, self.0);
+                self.0.push(b'"');
+            }
+        }
+    }
+
+    fn maybe_words<T: Ord + AsRef<str>>(&mut self, key: &str, words: Option<&Words<T>>) {
+        self.key(key);
+        match words {
+            Some(words) => self.words(words),
+            None => self.0.extend_from_slice(b"null"),
+        }
+    }
+
+    fn words<T: Ord + AsRef<str>>(&mut self, words: &Words<T>) {
+        self.0.push(b'[');
+        for (nth, word) in words.iter().enumerate() {
+            if nth > 0 {
+                self.0.push(b',');
+            }
+            self.string(word.as_ref());
+        }
+        self.0.push(b']');
+    }
+
+    /// The first ids, as many as [`MAX_POLICIES`] and [`MAX_POLICIES_BYTES`] let in.
+    fn policies(&mut self, ids: &[Box<str>]) {
+        let from = self.0.len();
+        self.0.push(b'[');
+        for (nth, id) in ids.iter().take(MAX_POLICIES).enumerate() {
+            let before = self.0.len();
+            if nth > 0 {
+                self.0.push(b',');
+            }
+            self.string(id);
+            if self.0.len() - from >= MAX_POLICIES_BYTES {
+                self.0.truncate(before);
+                break;
+            }
+        }
+        self.0.push(b']');
+    }
+
+    fn object<K: AsRef<str>, V>(&mut self, entries: &[(K, V)], mut value: impl FnMut(&mut Self, &V)) {
+        self.0.push(b'{');
+        for (nth, (key, of_key)) in entries.iter().enumerate() {
+            if nth > 0 {
+                self.0.push(b',');
+            }
+            self.string(key.as_ref());
+            self.0.push(b':');
+            value(self, of_key);
+        }
+        self.0.push(b'}');
+    }
+
+    fn string(&mut self, text: &str) {
+        self.0.push(b'"');
+        if text.bytes().all(is_plain) {
+            self.0.extend_from_slice(text.as_bytes());
+        } else {
+            text.chars().for_each(|c| self.escaped(c));
+        }
+        self.0.push(b'"');
+    }
+
+    fn escaped(&mut self, c: char) {
+        match u8::try_from(c) {
+            Ok(plain) if is_plain(plain) => self.0.push(plain),
+            Ok(special @ (b'"' | b'\\')) => self.0.extend_from_slice(&[b'\\', special]),
+            Ok(_) | Err(_) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    self.0.extend_from_slice(b"\\u");
+                    hex(&unit.to_be_bytes(), self.0);
+                }
+            }
+        }
+    }
+}
+
+/// What stands in a string as itself: printable ASCII but for the quote and the backslash.
+pub(super) const fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7E) && byte != b'"' && byte != b'\\'
+}
+
+fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    }
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+}
+
+fn digits(number: u64, out: &mut Vec<u8>) {
+    let from = out.len();
+    let mut rest = number;
+    loop {
+        out.push(b'0' + u8::try_from(rest % 10).unwrap_or(0));
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if let Some(reversed) = out.get_mut(from..) {
+        reversed.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(text: &str) -> String {
+        let mut out = Vec::new();
+        Body(&mut out).string(text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_string_is_printable_ascii_whatever_it_holds() {
+        let tricky = "a\"b\\c\n\u{7f}\u{85}\u{2028}\u{202e}é\u{1f511}";
+        let text = rendered(tricky);
+        assert_eq!(text, r#""a\"b\\c\u000a\u007f\u0085\u2028\u202e\u00e9\ud83d\udd11""#);
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), tricky);
+    }
+
+    #[test]
+    fn a_detail_is_cut_between_characters() {
+        let mut out = Vec::new();
+        Body(&mut out).detail("detail", &"é".repeat(100));
+        assert_eq!(String::from_utf8(out).unwrap(), format!(",\"detail\":\"{}\"", "\\u00e9".repeat(33)));
+    }
+
+    #[test]
+    fn of_many_policies_the_first_are_listed() {
+        let mut out = Vec::new();
+        let ids: Vec<Box<str>> = (0..40).map(|nth| "x".repeat(60 + nth).into()).collect();
+        Body(&mut out).policies(&ids);
+        assert!(out.len() <= MAX_POLICIES_BYTES, "{}", out.len());
+        let listed: Vec<String> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(listed.len(), 14);
+    }
+
+    #[test]
+    fn the_longest_addition_is_counted_right() {
+        let mut body = b"}".to_vec();
+        again(&mut body, MAX_NUMBER);
+        let mut line = Vec::new();
+        finish(MAX_NUMBER, Wall::default(), &body, &mut line);
+        assert_eq!(line.len(), MAX_ADDED_BYTES + b"}\n".len());
+    }
+}

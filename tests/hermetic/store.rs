@@ -1,0 +1,4 @@
+//! The stores that need nobody else: sealed and files.
+
+mod files;
+mod sealed;
