@@ -43,7 +43,8 @@ fn main() {
     for size in SIZES {
         let bench = Bench::of(size);
         let measured: Vec<[f64; 4]> = (0..rounds).map(|_| bench.round(long)).collect();
-        let [cedar, remembered, decided, new] = [0, 1, 2, 3].map(|nth| median(measured.iter().filter_map(|round| round.get(nth).copied())));
+        let [cedar, remembered, decided, new] =
+            [0, 1, 2, 3].map(|nth| median(measured.iter().filter_map(|round| round.get(nth).copied())));
         let concerned = bench.policies.concerning_the_first();
         #[expect(clippy::cast_precision_loss, reason = "a handful of rules")]
         let bar = 5.0 + 3.0 * concerned as f64;

@@ -57,18 +57,26 @@ pub struct Peer {
     sources: Arc<Sources>,
 }
 
-/// What was found under one registry.
-#[derive(Clone, Debug)]
+/// Who the peer was found to be, and on what that rests.
+#[derive(Debug)]
 struct Remembered {
     generation: u64,
+    role: Role,
     ids: Arc<Ids>,
-    /// Who it is, if that rests on facts that cannot change.
-    settled: Option<(Role, Arc<Workload>)>,
+    workload: Arc<Workload>,
+    rests_on: Changing,
+}
+
+/// The facts that the process can change, as far as they were asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Changing {
+    cgroup: Option<Box<str>>,
+    exe: Option<Option<Stamp>>,
 }
 
 impl Peer {
-    /// How many descriptors a connection holds: its socket, and its process's pidfd.
-    pub const DESCRIPTORS: usize = 2;
+    /// How many descriptors a connection holds at most: its socket, its process's pidfd, and the process's cgroup file.
+    pub const DESCRIPTORS: usize = 3;
 
     /// Takes over a connection that a prepared listener accepted; `listener` is the workload that it is bound to.
     ///
@@ -94,6 +102,12 @@ impl Peer {
     #[must_use]
     pub const fn uid(&self) -> u32 {
         self.connector.uid
+    }
+
+    /// The process that connected, for people to read; 0 in a foreign pid namespace.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.connector.pid
     }
 
     /// What ended the connection, if it was a foreign sender or a passed descriptor.
@@ -127,34 +141,35 @@ impl Peer {
     fn look(&self, registry: &Registry, role: Role, ids: &Arc<Ids>) -> (Result<Arc<Workload>, Unidentified>, bool) {
         let seen = Seen::new(self, ids);
         let found = attest(registry, role, &seen).map(Arc::new);
-        self.remember(registry, ids, found.as_ref().ok().map(|workload| (role, workload)), seen.may_change());
-        (found, seen.unhashed.get())
+        let unhashed = seen.unhashed.get();
+        // A peer that is nobody may be somebody a moment later: its account is made, its service is added.
+        *self.memory() = found.as_ref().ok().map(|workload| Remembered {
+            generation: registry.generation(),
+            role,
+            ids: Arc::clone(ids),
+            workload: Arc::clone(workload),
+            rests_on: seen.changing(),
+        });
+        (found, unhashed)
     }
 
-    /// Who it is, if that is known and cannot have changed but by the end of the process.
+    /// Who it was found to be, if all that this rests on is still so.
     fn settled(&self, registry: &Registry, role: Role) -> Option<Arc<Workload>> {
         let memory = self.memory();
-        let (of, workload) = memory.as_ref().filter(|it| it.generation == registry.generation())?.settled.as_ref()?;
-        (*of == role).then(|| Arc::clone(workload))
+        let known = memory.as_ref().filter(|it| it.generation == registry.generation() && it.role == role)?;
+        let Changing { cgroup, exe } = &known.rests_on;
+        let same_cgroup = cgroup.as_ref().is_none_or(|then| self.process.cgroup(|now| now == &**then));
+        let same_exe = exe.is_none_or(|then| self.process.exe() == then);
+        (same_cgroup && same_exe).then(|| Arc::clone(&known.workload))
     }
 
     /// What names stand for, resolved once a connection.
     async fn ids(&self, registry: &Registry) -> Arc<Ids> {
-        let known =
-            self.memory().as_ref().filter(|it| it.generation == registry.generation()).map(|it| Arc::clone(&it.ids));
+        let known = self.memory().as_ref().filter(|it| it.generation == registry.generation()).map(|it| it.ids.clone());
         match known {
             Some(ids) => ids,
             None => self.sources.names.of(registry, &*self.sources.clock).await,
         }
-    }
-
-    /// A peer that is nobody may be somebody a moment later: its account is made, its service is added.
-    fn remember(&self, registry: &Registry, ids: &Arc<Ids>, found: Option<(Role, &Arc<Workload>)>, may_change: bool) {
-        *self.memory() = found.map(|(role, workload)| Remembered {
-            generation: registry.generation(),
-            ids: Arc::clone(ids),
-            settled: (!may_change).then(|| (role, Arc::clone(workload))),
-        });
     }
 
     fn memory(&self) -> MutexGuard<'_, Option<Remembered>> {
@@ -166,7 +181,8 @@ impl Peer {
         let account = names::account(self.uid()).await;
         let nothing = Ids::default();
         let seen = Seen::new(self, &nothing);
-        let gids = seen.gids().iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+        let gids =
+            seen.gids().iter().filter(|gid| **gid != OVERFLOW_ID).map(u32::to_string).collect::<Vec<_>>().join(" ");
         let Placement { unit, slice, container, pod } = seen.placement().clone();
         let exe = seen.exe().and_then(|_| self.process.exe_path());
         [
@@ -190,19 +206,18 @@ impl Peer {
 struct Seen<'a> {
     peer: &'a Peer,
     ids: &'a Ids,
-    placement: OnceCell<Placement>,
+    cgroup: OnceCell<(Box<str>, Placement)>,
     exe: OnceCell<Option<Stamp>>,
     unhashed: Cell<bool>,
 }
 
 impl<'a> Seen<'a> {
     const fn new(peer: &'a Peer, ids: &'a Ids) -> Self {
-        Self { peer, ids, placement: OnceCell::new(), exe: OnceCell::new(), unhashed: Cell::new(false) }
+        Self { peer, ids, cgroup: OnceCell::new(), exe: OnceCell::new(), unhashed: Cell::new(false) }
     }
 
-    /// Whether a fact was asked for that the process can change.
-    fn may_change(&self) -> bool {
-        self.placement.get().is_some() || self.exe.get().is_some()
+    fn changing(self) -> Changing {
+        Changing { cgroup: self.cgroup.into_inner().map(|(text, _)| text), exe: self.exe.into_inner() }
     }
 
     /// The executable; absent once it is another than the first that was seen on this connection: a connection
@@ -235,7 +250,8 @@ impl Facts for Seen<'_> {
     }
 
     fn placement(&self) -> &Placement {
-        self.placement.get_or_init(|| cgroup::placement(&self.peer.process.cgroup(), &self.peer.sources.roots))
+        let read = |text: &str| (text.into(), cgroup::placement(text, &self.peer.sources.roots));
+        &self.cgroup.get_or_init(|| self.peer.process.cgroup(read)).1
     }
 
     fn runs(&self, path: &Path) -> bool {

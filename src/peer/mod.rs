@@ -9,7 +9,6 @@ mod executables;
 mod kernel;
 mod names;
 mod procfs;
-pub mod refusals;
 pub mod registry;
 pub mod shares;
 mod socket;
@@ -18,7 +17,7 @@ use std::path::Path;
 
 pub use connection::{Peer, Sources};
 pub use names::Ids;
-pub use procfs::{has_ptrace, ns_depth};
+pub use procfs::{has_ptrace, ns_depth, uids};
 pub use registry::Registry;
 pub use socket::{Connector, Stream, Unfit, prepare};
 

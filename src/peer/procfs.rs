@@ -4,6 +4,7 @@
 //! after: as long as the held process lives, its number belongs to no other, so what was read was its own.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -16,8 +17,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::Unidentified;
 use super::socket::Connector;
 
-/// More than any file that is read here needs.
+/// More than `status` and `fdinfo` of a process hold.
 const MAX_BYTES: usize = 64 << 10;
+/// A longer cgroup file is not read: its process has gone deep to make it so.
+const CGROUP_BYTES: usize = 16 << 10;
 
 /// The process that connected.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub(super) struct Process {
     pidfd: Option<OwnedFd>,
     readable: bool,
     nested: OnceLock<bool>,
+    cgroup: OnceLock<OwnedFd>,
 }
 
 impl Process {
@@ -40,7 +44,7 @@ impl Process {
             None if readable => Some(found(pid, connector.uid)?),
             held => held,
         };
-        let process = Self { pid, pidfd, readable, nested: OnceLock::new() };
+        let process = Self { pid, pidfd, readable, nested: OnceLock::new(), cgroup: OnceLock::new() };
         process.alive()?;
         Ok(process)
     }
@@ -58,9 +62,24 @@ impl Process {
         }
     }
 
-    /// The text of `/proc/<pid>/cgroup`; empty when it cannot be read.
-    pub(super) fn cgroup(&self) -> String {
-        self.path("cgroup").and_then(|path| read(path).ok()).unwrap_or_default()
+    /// Gives the text of `/proc/<pid>/cgroup` to `read`; empty when it cannot be read, and when it is too long.
+    ///
+    /// The file is kept open, which halves the cost of the next look; it stays the file of this process.
+    pub(super) fn cgroup<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        let mut buffer = [MaybeUninit::uninit(); CGROUP_BYTES];
+        let text = self.open_cgroup().and_then(|file| rustix::io::pread(file, &mut buffer, 0).ok());
+        let whole = text.map(|(text, _)| &*text).filter(|text| text.len() < CGROUP_BYTES);
+        read(whole.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or(""))
+    }
+
+    fn open_cgroup(&self) -> Option<&OwnedFd> {
+        if let Some(open) = self.cgroup.get() {
+            return Some(open);
+        }
+        let file = rustix::fs::open(self.path("cgroup")?, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        // It may be the file of a later process with the same pid; then this one is gone, and never asked again.
+        self.alive().ok()?;
+        Some(self.cgroup.get_or_init(|| file))
     }
 
     /// The file it executes; none when that cannot be read, and none for a process in a pid namespace below ours:
@@ -106,8 +125,11 @@ fn found(pid: i32, uid: u32) -> Result<OwnedFd, Unidentified> {
     if uids.contains(&uid) { Ok(held) } else { Err(Unidentified::Gone) }
 }
 
-/// The real, effective, saved and file-system uid in the text of `/proc/<pid>/status` (proc_pid_status(5)).
-fn uids(status: &str) -> Vec<u32> {
+/// The real, effective, saved and file-system uid in the text of `/proc/<pid>/status` (proc_pid_status(5));
+/// empty when it has none.
+#[doc(hidden)]
+#[must_use]
+pub fn uids(status: &str) -> Vec<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or("");
     line.split_ascii_whitespace().filter_map(|uid| uid.parse().ok()).collect()
 }

@@ -16,6 +16,7 @@ mod document;
 mod jwt;
 mod keys;
 mod oauth;
+mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
