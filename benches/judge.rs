@@ -1,101 +1,147 @@
-//! S4: what a verdict costs, remembered and not, by the size of the set; plain Cedar beside it.
+//! S4: what a verdict costs, beside plain Cedar over the whole set.
 //!
-//! `cargo bench --bench judge`. The generator: of every ten rules, seven name one workload and one provider, one a group
-//! and a tag, one an operator, and one is a `forbid` on a tag; one in five reads the clock.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench reads a clock, prints, and may panic")]
+//! `cargo bench --bench judge [-- --quick]`
+//!
+//! A verdict is *remembered* where the same question was asked in the same minute; *decided* where the minute is
+//! new; *new* where nothing of that workload and provider is known yet.
+
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+#[path = "rig/figures.rs"]
+#[expect(dead_code, reason = "each bench uses its part")]
+mod figures;
+#[path = "rig/policies.rs"]
+#[expect(dead_code, reason = "each bench uses its part")]
+mod policies;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bursar::access::{Access, Action, Audience, Resource, Role, Scope, Scopes, Workload};
-use bursar::name::Name;
-use bursar::policy::{Known, Snapshot};
+use bursar::access::{Access, Action, Resource, Role, Scopes, Verdict, Workload};
+use bursar::policy::{ENTITIES, Snapshot};
+use bursar::secret::allocator::ZeroOnFree;
 use bursar::time::Wall;
+use cedar_policy::{Authorizer, Context, Decision, Entities, PolicySet, Request, RestrictedExpression};
 
-const NOON: Wall = Wall::from_micros(1_795_262_400_000_000);
-const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+use figures::{median, print_table};
+use policies::Policies;
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+#[global_allocator]
+static ALLOCATOR: ZeroOnFree = ZeroOnFree::new();
 
-fn generated(rules: usize) -> Snapshot {
-    let mut known = Known::default();
-    let mut text = String::new();
-    for nth in 0..rules {
-        let (workload, provider, one) = (nth / 2, nth % 20, nth % 10);
-        known.workloads.insert(name(&format!("w{workload}")), vec![name(&format!("g{}", workload % 5))]);
-        known.providers.insert(name(&format!("p{provider}")), vec![name(&format!("t{}", provider % 3))]);
-        known.operators.insert(name(&format!("o{nth}")), vec![]);
-        let scope = match one {
-            0 => format!("permit (principal in Group::\"g{}\", action, resource in Tag::\"t0\")", workload % 5),
-            1 => format!("permit (principal == Operator::\"o{nth}\", action == Action::\"status\", resource)"),
-            2 => format!("forbid (principal == Workload::\"w{workload}\", action, resource in Tag::\"t{}\")", nth % 3),
-            _ => format!("permit (principal == Workload::\"w{workload}\", action in [Action::\"token\", Action::\"reject\"], resource == Provider::\"p{provider}\")"),
-        };
-        let clock = if nth % 5 == 0 { " && context.now < datetime(\"2030-01-01T00:00:00Z\")" } else { "" };
-        let listed = if one == 2 { "[\"admin\"].containsAny(context.scopes)" } else { "[\"read\", \"write\"].containsAll(context.scopes)" };
-        text += &format!("@id(\"rule-{nth}\")\n{scope}\nwhen {{ {listed}{clock} }};\n");
+const SIZES: [usize; 3] = [10, 50, 1_000];
+const NOW: Wall = Wall::from_micros(1_795_240_800_000_000);
+const MINUTE_MICROS: i64 = 60_000_000;
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let (rounds, long) = if quick { (3, Duration::from_millis(100)) } else { (9, Duration::from_millis(300)) };
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    for size in SIZES {
+        let bench = Bench::of(size);
+        let measured: Vec<[f64; 4]> = (0..rounds).map(|_| bench.round(long)).collect();
+        let [cedar, remembered, decided, new] = [0, 1, 2, 3].map(|nth| median(measured.iter().filter_map(|round| round.get(nth).copied())));
+        let concerned = bench.policies.concerning_the_first();
+        #[expect(clippy::cast_precision_loss, reason = "a handful of rules")]
+        let bar = 5.0 + 3.0 * concerned as f64;
+        let cells = [cedar, remembered, decided, bar, new].map(|micros| format!("{micros:.2}"));
+        rows.push([vec![size.to_string(), concerned.to_string()], cells.to_vec()].concat());
     }
-    // Several files: one may hold a mebibyte.
-    let lines = text.split_inclusive(";\n").collect::<Vec<_>>();
-    let files = lines.chunks(1_000).enumerate().map(|(nth, chunk)| (format!("{nth}.cedar"), chunk.concat().into_bytes()));
-    Snapshot::from_entries(files.collect(), &known).unwrap().0
+    println!("µs a verdict, medians of {rounds} rounds; bars: remembered ≤ 2, decided ≤ 5 + 3 × rules concerned\n");
+    print_table(&rows);
 }
 
-fn question(workload: usize, provider: usize) -> Access {
-    let who = Workload { name: name(&format!("w{workload}")), role: Role::Workload, uid: 0, facts: Arc::new([]) };
+const HEAD: [&str; 7] = ["rules", "concerned", "plain Cedar", "remembered", "decided", "bar", "new"];
+
+/// One set, as bursar holds it and as plain Cedar does.
+struct Bench {
+    policies: Policies,
+    snapshot: Snapshot,
+    plain: (PolicySet, Entities),
+}
+
+impl Bench {
+    fn of(size: usize) -> Self {
+        let policies = Policies::of(size);
+        let (snapshot, _) = Snapshot::from_entries(policies.entries(), &policies.known()).unwrap();
+        let entities = snapshot.archive().iter().find(|(name, _)| name == ENTITIES).unwrap();
+        let entities = Entities::from_json_str(std::str::from_utf8(&entities.1).unwrap(), None).unwrap();
+        let plain = (policies.cedar.parse().unwrap(), entities);
+        Self { policies, snapshot, plain }
+    }
+
+    /// Plain Cedar, remembered, decided, new: µs each.
+    fn round(&self, long: Duration) -> [f64; 4] {
+        let access = access(0, 0);
+        let mut minute = NOW.micros();
+        let cedar = time(long, || self.plainly(&access));
+        let remembered = time(long, || self.allows(&access, NOW));
+        let decided = time(long, || {
+            minute += MINUTE_MICROS;
+            self.allows(&access, Wall::from_micros(minute))
+        });
+        let mut asked = 0;
+        let (fresh, _) = Snapshot::from_entries(self.policies.entries(), &self.policies.known()).unwrap();
+        let new = time_once(|| {
+            asked += 1;
+            let (workload, provider) = (asked % self.policies.workloads, asked / self.policies.workloads);
+            (provider < self.policies.providers && asked < 500)
+                .then(|| drop(black_box(fresh.judge(self::access(workload, provider), NOW))))
+        });
+        [cedar, remembered, decided, new]
+    }
+
+    fn allows(&self, access: &Access, now: Wall) {
+        let verdict = self.snapshot.judge(access.clone(), now);
+        assert!(matches!(verdict, Verdict::Permit(_)), "the question that is measured is one that is allowed");
+        drop(black_box(verdict));
+    }
+
+    fn plainly(&self, access: &Access) {
+        let scopes = access.scopes.iter().map(|scope| RestrictedExpression::new_string(scope.to_string()));
+        let context = Context::from_pairs([
+            ("scopes".to_owned(), RestrictedExpression::new_set(scopes)),
+            ("audience".to_owned(), RestrictedExpression::new_set([])),
+            ("now".to_owned(), RestrictedExpression::new_datetime("2026-11-21T06:00:00Z")),
+        ]);
+        let ends = [r#"Workload::"workload-0""#, r#"Action::"token""#, r#"Provider::"provider-0""#];
+        let [principal, action, resource] = ends.map(|uid| uid.parse().unwrap());
+        let request = Request::new(principal, action, resource, context.unwrap(), None).unwrap();
+        let response = Authorizer::new().is_authorized(&request, &self.plain.0, &self.plain.1);
+        assert_eq!(black_box(response).decision(), Decision::Allow);
+    }
+}
+
+fn access(workload: usize, provider: usize) -> Access {
+    let name = format!("workload-{workload}").parse().unwrap();
+    let who = Workload { name, role: Role::Workload, uid: 1_000, facts: Arc::new([]) };
     Access {
         who: Arc::new(who),
         action: Action::Token,
-        resource: Resource::Provider(name(&format!("p{provider}"))),
-        scopes: ["read"].into_iter().map(|scope| scope.parse::<Scope>().unwrap()).collect::<Scopes>(),
-        audience: ["https://api.example.com"].into_iter().map(|one| one.parse::<Audience>().unwrap()).collect(),
+        resource: Resource::Provider(format!("provider-{provider}").parse().unwrap()),
+        scopes: Scopes::parse("read").unwrap(),
+        audience: Default::default(),
     }
 }
 
-/// The median of five rounds, in nanoseconds.
-fn measured(times: u32, mut act: impl FnMut(u32)) -> f64 {
-    let mut rounds: Vec<f64> = (0..5u32)
-        .map(|round| {
-            let began = Instant::now();
-            (0..times).for_each(|nth| act(round * times + nth));
-            began.elapsed().as_nanos() as f64 / f64::from(times)
-        })
-        .collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[2]
+/// Does `what` for `long`: µs each.
+fn time(long: Duration, mut what: impl FnMut()) -> f64 {
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while began.elapsed() < long {
+        (0..16).for_each(|_| what());
+        count += 16;
+    }
+    began.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }
 
-fn main() {
-    println!("{:>7} {:>8} {:>12} {:>12} {:>12} {:>12} {:>12}", "rules", "load", "remembered", "2 threads", "new minute", "new slice", "may_ever");
-    for rules in [50, 1_000, 10_000] {
-        let began = Instant::now();
-        let set = generated(rules);
-        let load = began.elapsed();
-        let access = question(3, 7);
-        let remembered = measured(200_000, |_| {
-            let _ = black_box(set.judge(black_box(&access).clone(), NOON));
-        });
-        let shared = std::thread::scope(|scope| {
-            let one = || measured(200_000, |_| drop(black_box(set.judge(black_box(&access).clone(), NOON))));
-            let other = scope.spawn(one);
-            one().max(other.join().unwrap())
-        });
-        let minute = measured(5_000, |nth| {
-            let _ = black_box(set.judge(access.clone(), NOON + MINUTE * (nth + 1)));
-        });
-        // Each (workload, provider) once in a long while, so that neither verdict nor slice is remembered.
-        let cold: Vec<_> = (0..20 * rules / 2).map(|nth| question(nth / 20, nth % 20)).collect();
-        let minute_of = |nth: u32| NOON + MINUTE * (1_000_000 + nth);
-        let slice = measured(2_000, |nth| {
-            let asked = &cold[nth as usize * 7919 % cold.len()];
-            let _ = black_box(set.judge(asked.clone(), minute_of(nth)));
-        });
-        let ever = measured(200_000, |_| {
-            black_box(set.may_ever(&access.who, access.action, &access.resource));
-        });
-        println!("{rules:>7} {load:>8.1?} {remembered:>9.0} ns {shared:>9.0} ns {minute:>9.0} ns {slice:>9.0} ns {ever:>9.0} ns");
+/// Does `what` until it gives none: µs each.
+fn time_once(mut what: impl FnMut() -> Option<()>) -> f64 {
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while what().is_some() {
+        count += 1;
     }
+    began.elapsed().as_secs_f64() * 1e6 / f64::from(count)
 }

@@ -18,6 +18,7 @@ pub mod query;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
+pub mod told;
 pub mod verify;
 
 use std::fmt;
@@ -376,6 +377,17 @@ pub enum Durability {
     Disk,
     /// `write` returned: it survives the process, and not the machine.
     Os,
+}
+
+impl Durability {
+    /// The word in records and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Os => "os",
+        }
+    }
 }
 
 /// Names a log: a version 4 UUID (RFC 9562 §5.4), made at first start.
