@@ -1,4 +1,4 @@
-//! Log lines for operators: `tracing` on standard error, as text or JSON.
+//! (E) Log lines for operators: `tracing` on standard error, as text or JSON.
 
 use std::fmt;
 use std::io::IsTerminal;

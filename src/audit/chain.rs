@@ -5,7 +5,7 @@
 //! reached holds nothing valid: it was begun while the disk failed.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::form::Line;
@@ -113,10 +113,10 @@ pub fn list(dir: &Path) -> Result<Vec<SegmentName>, AuditError> {
 }
 
 /// The opening record of the file, or why it has none.
-fn opening(path: &Path, name: SegmentName) -> Result<Result<Opening, String>, AuditError> {
-    let file = File::open(path).map_err(AuditError::io(path))?;
-    let mut bytes = Vec::with_capacity(1_024);
+pub(super) fn opening(path: &Path, name: SegmentName) -> Result<Result<Opening, String>, AuditError> {
     let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
+    let mut bytes = Vec::with_capacity(1_024);
+    let file = File::open(path).map_err(AuditError::io(path))?;
     BufReader::with_capacity(1_024, file.take(most)).read_until(b'\n', &mut bytes).map_err(AuditError::io(path))?;
     Ok(read_opening(&bytes, name))
 }
@@ -141,4 +141,79 @@ pub fn read_opening(bytes: &[u8], name: SegmentName) -> Result<Opening, String> 
         return Err("its opening record, its name and the segment before it disagree".to_owned());
     }
     Ok(Opening { line, log, former })
+}
+
+/// The lines of a segment, one after the other, without holding more than one.
+#[derive(Debug)]
+pub struct Lines {
+    reader: BufReader<std::io::Take<File>>,
+    line: Vec<u8>,
+    next: Place,
+}
+
+/// Where a line begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number in the file, from 1.
+    pub line: u64,
+    /// Its first byte in the file, from 0.
+    pub byte: u64,
+}
+
+impl Lines {
+    /// The lines of `path` from `from` on, as far as byte `to`, or its end.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn open(path: &Path, from: Place, to: Option<u64>) -> std::io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from.byte))?;
+        let most = to.unwrap_or(u64::MAX).saturating_sub(from.byte);
+        let reader = BufReader::with_capacity(1 << 18, file.take(most));
+        Ok(Self { reader, line: Vec::with_capacity(MAX_LINE_BYTES + 1), next: from })
+    }
+
+    /// The next line and its place. Without a newline at its end it is unfinished, or too long to be one.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn next(&mut self) -> std::io::Result<Option<(Place, &[u8])>> {
+        let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
+        self.line.clear();
+        let read = self.reader.by_ref().take(most).read_until(b'\n', &mut self.line)?;
+        let place = self.next;
+        self.next.byte += u64::try_from(read).unwrap_or(0);
+        self.next.line += u64::from(self.line.ends_with(b"\n"));
+        Ok((read > 0).then_some((place, self.line.as_slice())))
+    }
+
+    /// Where the next line begins.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.next
+    }
+}
+
+impl Place {
+    /// The first line of a file.
+    pub const START: Self = Self { line: 1, byte: 0 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_has_to_agree_with_the_name_of_its_file() {
+        let text = r#"{"v":1,"i":9,"t":"2026-11-21T06:00:00.000000Z","kind":"segment","log":"6ba7b810-9dad-41d1-80b4-00c04fd430c8","segment":2,"former":{"segment":1,"bytes":700,"size":9,"tail":0,"from":"2026-11-21T05:00:00.000000Z","to":"2026-11-21T06:00:00.000000Z"}}"#;
+        let line = format!("{text}\n");
+        let name = SegmentName { number: 2, first: 9 };
+        assert_eq!(read_opening(line.as_bytes(), name).unwrap().former.unwrap().bytes, 700);
+        assert!(read_opening(text.as_bytes(), name).is_err(), "an unfinished line opens nothing");
+        for other in [SegmentName { number: 3, first: 9 }, SegmentName { number: 2, first: 8 }] {
+            assert!(read_opening(line.as_bytes(), other).is_err(), "{other}");
+        }
+        let turned = line.replace("\"segment\":1", "\"segment\":2");
+        assert!(read_opening(turned.as_bytes(), name).is_err(), "a segment cannot follow itself");
+    }
 }

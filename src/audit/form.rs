@@ -12,11 +12,14 @@ use super::{MAX_LINE_BYTES, MAX_NUMBER, VERSION, line};
 
 /// The keys of every kind after `v, i, t, kind`, in their order. Others may follow them.
 pub const KINDS: [(&str, &[&str]); 11] = [
-    ("start", &["log", "origin", "agent", "host", "boot", "version", "mode", "pid", "uid", "policy"]),
+    (
+        "start",
+        &["log", "origin", "agent", "host", "boot", "version", "mode", "durability", "pid", "uid", "policy_digest"],
+    ),
     ("stop", &["log", "reason", "segment", "from", "to"]),
     ("segment", &["log", "segment", "former"]),
     ("reopen", &["log", "segment", "former", "cause", "errno", "void", "dropped"]),
-    ("reload", &["policy", "result", "detail"]),
+    ("reload", &["policy_digest", "result", "detail"]),
     ("intent", &["actor", "who", "uid", "facts", "effect", "resource_type", "resource", "scopes", "audience"]),
     ("outcome", &["intent", "result", "code", "detail", "fingerprint", "granted", "lifetime_us", "took_us"]),
     (
@@ -35,7 +38,7 @@ pub const KINDS: [(&str, &[&str]); 11] = [
             "verdict",
             "policies",
             "policies_total",
-            "policy",
+            "policy_digest",
             "granted",
             "obtained",
             "expires",
@@ -62,7 +65,7 @@ pub const KINDS: [(&str, &[&str]); 11] = [
             "verdict",
             "policies",
             "policies_total",
-            "policy",
+            "policy_digest",
             "code",
             "detail",
             "trace",
@@ -85,7 +88,7 @@ pub const KINDS: [(&str, &[&str]); 11] = [
             "verdict",
             "policies",
             "policies_total",
-            "policy",
+            "policy_digest",
             "result",
             "detail",
         ],

@@ -1,1 +1,283 @@
+//! The examples of `docs/formats.md` are what the code writes, byte for byte.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::{Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Why, Workload};
+use crate::account::{Freshness, Lease, Terms, TokenTerms};
+use crate::crypto::{Digest, FingerprintKey};
+use crate::secret::Secret;
+use crate::time::{Boot, Moment, Wall};
+
+use super::form::{self, Line};
+use super::layout::Former;
+use super::line::{self, Boundary, Cause, End};
+use super::*;
+
+const PAGE: &str = include_str!("../../docs/formats.md");
+
+/// `seconds` and `micros` after the start of the log in the examples.
+fn at(seconds: i64, micros: i64) -> Wall {
+    Wall::from_micros(1_795_240_800_000_000 + seconds * 1_000_000 + micros)
+}
+
+fn log() -> LogId {
+    "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap()
+}
+
+fn grounds(policies: &[&str]) -> Grounds {
+    Grounds {
+        minute: at(60, 0).minute(),
+        policies: policies.iter().map(|id| (*id).into()).collect(),
+        snapshot: Digest::of(b"the policy snapshot"),
+    }
+}
+
+fn workload(role: Role, name: &str, uid: u32, facts: &[(&'static str, &str)]) -> Workload {
+    let facts = facts.iter().map(|(name, value)| (*name, (*value).into())).collect();
+    Workload { name: name.parse().unwrap(), role, uid, facts }
+}
+
+fn checkout() -> Workload {
+    workload(Role::Workload, "checkout", 990, &[("user", "checkout"), ("unit", "checkout.service")])
+}
+
+pub(super) fn access() -> Access {
+    Access {
+        who: Arc::new(checkout()),
+        action: Action::Token,
+        resource: Resource::Provider("stripe".parse().unwrap()),
+        scopes: Scopes::parse("charges:read").unwrap(),
+        audience: Audiences::from_iter(["https://api.example.com".parse().unwrap()]),
+    }
+}
+
+pub(super) fn lease() -> Lease {
+    let sent = Moment { wall: at(61, 120_000), boot: Boot::default() };
+    let terms = TokenTerms {
+        scopes: Scopes::parse("charges:read").unwrap(),
+        obtained: sent,
+        expires: Some(sent.deadline(Duration::from_secs(300))),
+        freshness: Freshness::Fresh,
+        fingerprint: FingerprintKey::new(1, &[7; 32]).of(b"a token"),
+        intent: 1,
+    };
+    let permit = Permit::grant(access(), grounds(&["checkout-charges"]));
+    Lease::grant(permit, Arc::new(Secret::new(b"a token".to_vec())), Terms::Token(terms))
+}
+
+pub(super) const TRACE: TraceId = TraceId(*b"\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36");
+
+/// The log of the examples, line by line.
+fn lines() -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    let mut add = |index, at, body: &[u8]| {
+        let mut line = Vec::new();
+        line::finish(index, at, body, &mut line);
+        assert_eq!(line.pop(), Some(b'\n'));
+        lines.push(line);
+    };
+    add(0, at(0, 0), &boundary(&Boundary::Start(&start(), Durability::Disk)));
+    add(1, at(61, 118_022), &body(&Record::Intent(intent(&checkout()))));
+    add(2, at(61, 201_577), &body(&Record::Outcome(minted())));
+    add(3, at(61, 201_580), &body(&release()));
+    add(4, at(62, 9), &refused_by_policy());
+    add(5, at(63, 500_000), &body(&Record::Refusal(unidentified())));
+    add(6, at(64, 500_120), &body(&Record::Suppressed(suppressed())));
+    add(7, at(70, 0), &put(true));
+    add(8, at(71, 0), &put(false));
+    add(9, at(80, 0), &body(&Record::Reload(Reload { snapshot: grounds(&[]).snapshot, result: Ok(()) })));
+    let from = at(0, 0);
+    add(10, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
+    let former = Former { segment: 1, bytes: 268_435_411, size: 402_117, tail: 0, from, to: at(7_200, 1) };
+    add(402_117, at(7_200, 40), &boundary(&Boundary::Segment { log: log(), segment: 2, former: &former }));
+    let former =
+        Former { segment: 2, bytes: 1_804_322, size: 405_001, tail: 1_911, from: at(7_200, 40), to: at(7_260, 0) };
+    let end = End { cause: Cause::Sync, errno: Some(5), void: 3, dropped: 0 };
+    add(405_001, at(7_261, 0), &boundary(&Boundary::Reopen { log: log(), segment: 3, former: &former, end }));
+    add(405_002, at(7_260, 0), &written_anew(405_001));
+    lines
+}
+
+fn body(record: &Record<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    line::body(record, &mut body).unwrap();
+    body
+}
+
+fn boundary(boundary: &Boundary<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    line::boundary(boundary, &mut body);
+    body
+}
+
+fn start() -> Start<'static> {
+    Start {
+        log: log(),
+        agent: "host-7",
+        host: "host-7.example.com",
+        boot: "2f1c5a2e-3f0b-4b8e-9d53-0c6c5b9b3a11",
+        version: "0.1.0",
+        mode: Mode::Agent,
+        pid: 812,
+        uid: 987,
+        policy: Some(grounds(&[]).snapshot),
+    }
+}
+
+fn intent(who: &Workload) -> Intent<'_> {
+    static ASKED: std::sync::LazyLock<Access> = std::sync::LazyLock::new(access);
+    static PROVIDER: std::sync::LazyLock<Name> = std::sync::LazyLock::new(|| "stripe".parse().unwrap());
+    let effect = Effect::Mint { provider: &PROVIDER, scopes: &ASKED.scopes, audience: &ASKED.audience };
+    Intent { actor: Actor::Workload(who), effect }
+}
+
+fn minted() -> Outcome<'static> {
+    static SCOPES: std::sync::LazyLock<Scopes> = std::sync::LazyLock::new(|| Scopes::parse("charges:read").unwrap());
+    let fingerprint = FingerprintKey::new(1, &[7; 32]).of(b"a token");
+    let result = OutcomeOf::Minted { fingerprint, scopes: &SCOPES, lifetime: Some(Duration::from_secs(300)) };
+    Outcome { intent: 1, result, took: Duration::from_micros(81_377) }
+}
+
+fn release() -> Record<'static> {
+    static LEASE: std::sync::LazyLock<Lease> = std::sync::LazyLock::new(lease);
+    Record::Release(Release { account: LEASE.account(), took: Duration::from_micros(83_702), trace: Some(TRACE) })
+}
+
+fn refused_by_policy() -> Vec<u8> {
+    let asked = Access { scopes: Scopes::parse("charges:read charges:write").unwrap(), ..access() };
+    body(&Record::Refusal(Refusal {
+        code: "access_denied",
+        who: Some(&asked.who),
+        uid: Some(990),
+        asked: Some(Asked::of(&asked)),
+        grounds: Some(&grounds(&[])),
+        why: Some(Why::NoPermit),
+        detail: "",
+        trace: None,
+    }))
+}
+
+fn unidentified() -> Refusal<'static> {
+    let detail = "no entry of workloads.toml matches";
+    let (asked, grounds, why) = (None, None, None);
+    Refusal { code: "unidentified", who: None, uid: Some(1_001), asked, grounds, why, detail, trace: None }
+}
+
+fn suppressed() -> Suppressed<'static> {
+    Suppressed {
+        whose: Whose::Unidentified,
+        counts: &[("sender_mismatch", 2), ("unidentified", 4_807)],
+        under: Some(5),
+    }
+}
+
+fn put(online: bool) -> Vec<u8> {
+    let root = Arc::new(workload(Role::Operator, "root", 0, &[("uid", "0")]));
+    let resource = Resource::Secret("local/stripe/api-key".parse::<SecretId>().unwrap());
+    let (result, detail) = ("ok", "version 01JD3Z");
+    if !online {
+        return body(&Record::Offline(Offline { uid: 0, action: Action::Put, resource: &resource, result, detail }));
+    }
+    let (scopes, audience) = (Scopes::default(), Audiences::default());
+    let access = Access { who: root, action: Action::Put, resource, scopes, audience };
+    body(&Record::Operation(Operation { access: &access, grounds: &grounds(&["operators"]), result, detail }))
+}
+
+fn written_anew(index: u64) -> Vec<u8> {
+    let result = OutcomeOf::Failed { code: "provider_error", detail: "status 400 and `invalid_client`" };
+    let mut body = body(&Record::Outcome(Outcome { intent: 404_998, result, took: Duration::from_micros(40_118) }));
+    line::again(&mut body, index);
+    body
+}
+
+/// The lines of every block marked `json` in the part on the audit log.
+fn examples() -> Vec<&'static str> {
+    let part = PAGE.split("\n## ").find(|part| part.starts_with("Audit log")).unwrap();
+    let blocks = part.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("json\n"));
+    blocks.flat_map(str::lines).collect()
+}
+
+#[test]
+fn the_page_shows_what_the_code_writes() {
+    let written: Vec<_> = lines().into_iter().map(|line| String::from_utf8(line).unwrap()).collect();
+    assert_eq!(examples(), written, "in docs/formats.md; write instead:\n{}", written.join("\n"));
+}
+
+#[test]
+fn every_kind_has_an_example_and_its_keys_on_the_page() {
+    for (kind, keys) in form::KINDS {
+        assert!(examples().iter().any(|line| form::check(line.as_bytes()).unwrap().kind == kind), "{kind}");
+        let row = format!("| `{kind}` | `{}` |", keys.join(", "));
+        assert!(PAGE.contains(&row), "docs/formats.md lacks the row:\n{row}");
+    }
+}
+
+#[test]
+fn every_example_is_read_back() {
+    for example in examples() {
+        assert_eq!(Line::parse(example.as_bytes()).unwrap().as_str(), example);
+    }
+}
+
+#[test]
+fn whatever_a_refusal_holds_it_fits() {
+    let long = "\u{1f511}".repeat(5_000);
+    let facts: Vec<_> = (0..20).map(|_| ("exe", long.as_str())).collect();
+    let who = workload(Role::Workload, &"w".repeat(63), u32::MAX, &facts);
+    let scopes: Scopes = (0..200).map(|nth| format!("{nth:0256}").parse().unwrap()).collect();
+    let access = Access { who: Arc::new(who), scopes, ..access() };
+    assert!(!line::fits(&access));
+    let ids: Vec<_> = (0..100).map(|_| long.as_str()).collect();
+    let grounds = grounds(&ids);
+    let refusal = Refusal {
+        code: "access_denied",
+        who: Some(&access.who),
+        uid: None,
+        asked: Some(Asked::of(&access)),
+        grounds: Some(&grounds),
+        why: Some(Why::Error),
+        detail: &long,
+        trace: Some(TRACE),
+    };
+    let mut line = Vec::new();
+    line::finish(MAX_NUMBER, at(0, 0), &body(&Record::Refusal(refusal)), &mut line);
+    let line = Line::parse(line.strip_suffix(b"\n").unwrap()).unwrap();
+    assert_eq!(line.number("policies_total"), Some(100));
+    assert!(line.get("scopes").unwrap().is_null());
+}
+
+#[test]
+fn a_question_that_fits_has_room_for_its_release() {
+    assert!(line::fits(&access()));
+    let id = "p".repeat(100);
+    let ids = [id.as_str(); 40];
+    let who = workload(Role::Workload, &"w".repeat(63), u32::MAX, &[("exe", &"e".repeat(1_000))]);
+    let scopes: Scopes = [format!("{:0>250}", 1), format!("{:0>250}", 2)].iter().map(|s| s.parse().unwrap()).collect();
+    let audience = [format!("{:0>460}", 1)].iter().map(|a| a.parse().unwrap()).collect();
+    let access = Access { who: Arc::new(who), scopes: scopes.clone(), audience, ..access() };
+    assert!(line::fits(&access));
+    let Terms::Token(terms) = lease().account().terms.clone();
+    let permit = Permit::grant(access, grounds(&ids));
+    let lease = Lease::grant(permit, Arc::new(Secret::new(Vec::new())), Terms::Token(TokenTerms { scopes, ..terms }));
+    let release = Release { account: lease.account(), took: Duration::MAX, trace: Some(TRACE) };
+    body(&Record::Release(release));
+}
+
+/// `cargo test --release --lib audit::golden::rendering -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn rendering_takes() {
+    let (record, mut out) = (release(), Vec::with_capacity(4_096));
+    let clock = crate::time::SystemClock;
+    let before = crate::time::Clock::now(&clock);
+    for nth in 0..1_000_000 {
+        out.clear();
+        let mut body = Vec::with_capacity(1_024);
+        line::body(&record, &mut body).unwrap();
+        line::finish(nth, before.wall, std::hint::black_box(&body), &mut out);
+        std::hint::black_box(&out);
+    }
+    let took = crate::time::Clock::now(&clock).since(before);
+    eprintln!("{} ns a line of {} bytes", took.as_nanos() / 1_000_000, out.len());
+}

@@ -18,7 +18,7 @@ use super::line::{self, Boundary};
 use super::recover::recover;
 use super::refusals::{Due, Fate, Refusals};
 use super::segment::{Files, Lock};
-use super::{AuditError, LogId, NotDurable, Receipt, Record, Refusal, Settings, Sink, Start, Suppressed};
+use super::{AuditError, Durability, LogId, NotDurable, Receipt, Record, Refusal, Settings, Sink, Start, Suppressed};
 
 /// How many bytes of bodies wait for the disk before records are refused.
 const MAX_WAITING_BYTES: usize = 16 << 20;
@@ -64,7 +64,7 @@ impl Journal {
         }
         let mut committer = Committer::new(wrap(files), terms(settings, start.log), end.here, end.broken);
         let unwritable = |source| AuditError::Unwritable { dir: dir.clone(), source };
-        committer.commit(&opened(start, &*clock), clock.now()).map_err(unwritable)?;
+        committer.commit(&opened(start, settings.durability, &*clock), clock.now()).map_err(unwritable)?;
         Self::run(committer, start.log, clock).map_err(AuditError::io(dir))
     }
 
@@ -134,9 +134,9 @@ fn terms(settings: &Settings, log: LogId) -> Terms {
     }
 }
 
-fn opened(start: &Start<'_>, clock: &dyn Clock) -> Batch {
+fn opened(start: &Start<'_>, durability: Durability, clock: &dyn Clock) -> Batch {
     let mut body = Vec::with_capacity(512);
-    line::boundary(&Boundary::Start(start), &mut body);
+    line::boundary(&Boundary::Start(start, durability), &mut body);
     let mut batch = Batch::default();
     batch.push(&body, clock.now().wall, false);
     batch

@@ -95,7 +95,9 @@ fn make(state_dir: &Path, random: &dyn Random) -> Result<Keys, AuditError> {
     let mut text = Zeroizing::new(String::with_capacity(256));
     // Writing to a string cannot fail, and parsing it back would show it.
     let _ = write!(text, "{FIRST_LINE}\nlog {log}\nfingerprint 1 ");
-    key.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+    for byte in key.iter() {
+        let _ = write!(text, "{byte:02x}");
+    }
     text.push('\n');
     let path = state_dir.join(FILE);
     let keys = parse(text.as_bytes()).map_err(|what| AuditError::damaged(&path, what))?;

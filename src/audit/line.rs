@@ -13,8 +13,8 @@ use crate::time::Wall;
 
 use super::layout::Former;
 use super::{
-    Actor, Asked, Effect, Intent, LogId, MAX_LINE_BYTES, MAX_NUMBER, MAX_POLICIES, NotDurable, Offline, Operation,
-    Outcome, OutcomeOf, Record, Refusal, Release, Reload, Start, Suppressed, TraceId, VERSION, Whose,
+    Actor, Asked, Durability, Effect, Intent, LogId, MAX_LINE_BYTES, MAX_NUMBER, MAX_POLICIES, NotDurable, Offline,
+    Operation, Outcome, OutcomeOf, Record, Refusal, Release, Reload, Start, Suppressed, TraceId, VERSION, Whose,
 };
 
 /// What the journal may add to a body: the longest prefix, and the longest `,"again":…`.
@@ -72,7 +72,7 @@ pub(super) fn body(record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), NotDura
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Boundary<'a> {
     /// A process begins to write.
-    Start(&'a Start<'a>),
+    Start(&'a Start<'a>, Durability),
     /// It ends in good order.
     Stop { log: LogId, reason: &'a str, segment: u64, from: Wall, to: Wall },
     /// The former segment is full.
@@ -119,7 +119,7 @@ impl Cause {
 pub(super) fn boundary(boundary: &Boundary<'_>, out: &mut Vec<u8>) {
     let body = &mut Body(out);
     match boundary {
-        Boundary::Start(it) => start(body, it),
+        Boundary::Start(it, durability) => start(body, it, *durability),
         Boundary::Stop { log, reason, segment, from, to } => {
             body.kind("stop");
             body.shown("log", log);
@@ -160,7 +160,7 @@ pub(super) fn again(body: &mut Vec<u8>, index: u64) {
     body.push(b'}');
 }
 
-fn start(body: &mut Body<'_>, start: &Start<'_>) {
+fn start(body: &mut Body<'_>, start: &Start<'_>, durability: Durability) {
     body.kind("start");
     body.shown("log", start.log);
     body.shown("origin", format_args!("bursar/{}", start.log));
@@ -169,9 +169,10 @@ fn start(body: &mut Body<'_>, start: &Start<'_>) {
     body.detail("boot", start.boot);
     body.detail("version", start.version);
     body.text("mode", start.mode.as_str());
+    body.text("durability", durability.as_str());
     body.number("pid", start.pid.into());
     body.number("uid", start.uid.into());
-    body.maybe_hex("policy", start.policy.as_ref().map(|digest| digest.bytes().as_slice()));
+    body.maybe_hex("policy_digest", start.policy.as_ref().map(|digest| digest.bytes().as_slice()));
 }
 
 fn opening(body: &mut Body<'_>, kind: &str, log: &LogId, segment: u64, former: &Former) {
@@ -320,7 +321,7 @@ fn offline(body: &mut Body<'_>, offline: &Offline<'_>) {
 
 fn reload(body: &mut Body<'_>, reload: &Reload<'_>) {
     body.kind("reload");
-    body.maybe_hex("policy", Some(reload.snapshot.bytes().as_slice()));
+    body.maybe_hex("policy_digest", Some(reload.snapshot.bytes().as_slice()));
     match reload.result {
         Ok(()) => {
             body.text("result", "ok");
@@ -401,7 +402,7 @@ fn named(body: &mut Body<'_>, resource: &Resource) {
     }
 }
 
-/// `minute, verdict, policies, policies_total, policy`.
+/// `minute, verdict, policies, policies_total, policy_digest`.
 fn grounds(body: &mut Body<'_>, grounds: Option<&Grounds>, why: Option<Why>) {
     let verdict = match why {
         None => "permit",
@@ -418,7 +419,7 @@ fn grounds(body: &mut Body<'_>, grounds: Option<&Grounds>, why: Option<Why>) {
         Some(ids) => body.policies(ids),
     }
     body.maybe_number("policies_total", policies.and_then(|ids| u64::try_from(ids.len()).ok()));
-    body.maybe_hex("policy", grounds.map(|grounds| grounds.snapshot.bytes().as_slice()));
+    body.maybe_hex("policy_digest", grounds.map(|grounds| grounds.snapshot.bytes().as_slice()));
 }
 
 fn trace(body: &mut Body<'_>, trace: Option<TraceId>) {

@@ -378,6 +378,17 @@ pub enum Durability {
     Os,
 }
 
+impl Durability {
+    /// The word in records and in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Os => "os",
+        }
+    }
+}
+
 /// Names a log: a version 4 UUID (RFC 9562 §5.4), made at first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId([u8; 16]);

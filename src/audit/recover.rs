@@ -1,12 +1,12 @@
 //! (E) What stands in the directory when a process begins to write: where the log ends, and how.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::time::Wall;
 
-use super::chain::{Chain, Segment};
+use super::chain::{Chain, Lines, Place, Segment};
 use super::commit::{Broken, Here};
 use super::form::{self, Line};
 use super::layout::{SegmentName, Span};
@@ -120,17 +120,14 @@ fn ended_in_order(path: &Path) -> std::io::Result<Option<Valid>> {
 
 /// The lines from the beginning, as long as each is whole, of the form, and the next in number.
 fn scan(path: &Path, first: u64) -> std::io::Result<Valid> {
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let mut lines = Lines::open(path, Place::START, None)?;
     let mut valid = Valid { bytes: 0, size: first, span: None };
-    let mut line = Vec::with_capacity(MAX_LINE_BYTES);
-    let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
-    loop {
-        line.clear();
-        let read = reader.by_ref().take(most).read_until(b'\n', &mut line)?;
+    while let Some((_, line)) = lines.next()? {
         let head = line.strip_suffix(b"\n").and_then(|line| form::check(line).ok());
-        let Some(head) = head.filter(|head| head.index == valid.size) else { return Ok(valid) };
-        valid.bytes += u64::try_from(read).unwrap_or(0);
-        valid.size += 1;
+        let Some(head) = head.filter(|head| head.index == valid.size) else { break };
         valid.span = Some(valid.span.map_or(Span::at(head.at), |span| span.with(head.at)));
+        valid.size += 1;
+        valid.bytes = lines.place().byte;
     }
+    Ok(valid)
 }

@@ -1,4 +1,4 @@
-//! What is printed: for people, with the line in question where they sit before it; for programs, as JSON.
+//! (E) What is printed: for people, with the line in question where they sit before it; for programs, as JSON.
 
 use std::io::{self, IsTerminal, Write};
 

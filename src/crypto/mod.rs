@@ -119,6 +119,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// The key under which tokens are fingerprinted, so that a log does not help to guess them.
+#[derive(Clone)]
 pub struct FingerprintKey {
     number: u32,
     key: ring::hmac::Key,

@@ -60,25 +60,40 @@ pub fn read<T: DeserializeOwned + JsonSchema>(file: &Path, text: &str) -> Result
 /// # Errors
 /// As [`read`], and every key or entry that two files define, naming both places.
 pub fn read_all<T: DeserializeOwned + JsonSchema>(sources: &[Source]) -> Result<(T, Places), Faults> {
+    let (whole, places) = walk_all::<T>(sources)?;
+    T::deserialize(toml::Deserializer::from(Spanned::new(0..0, whole)))
+        .map(|value| (value, places))
+        .map_err(|error| disagreement(sources, &error))
+}
+
+/// Walks `text`, the whole of `file`, and makes nothing of it.
+///
+/// What passes is what [`read`] accepts: the walk reports whatever would not deserialize.
+///
+/// # Errors
+/// As [`read`].
+pub fn check<T: JsonSchema>(file: &Path, text: &str) -> Result<(), Faults> {
+    let source = Source { file: file.to_owned(), text: text.to_owned() };
+    walk_all::<T>(&[source]).map(|_| ())
+}
+
+/// The documents as one tree that passed the walk, and where its keys stand.
+fn walk_all<T: JsonSchema>(sources: &[Source]) -> Result<(DeTable<'_>, Places), Faults> {
     let shape = Shape::of(&schema::inlined::<T>()).map_err(|keyword| defect(sources, &keyword))?;
     let mut faults = Faults::default();
     let mut marks = Marks::default();
     let mut whole = DeTable::default();
     for (nth, source) in sources.iter().enumerate() {
-        let tree = check(nth, source, &shape, &mut marks, &mut faults);
+        let tree = walk_one(nth, source, &shape, &mut marks, &mut faults);
         merge::into(&mut whole, tree, &shape);
     }
     let places = marks.places(sources);
     faults.append(places.duplicates());
-    faults.or(())?;
-    match T::deserialize(toml::Deserializer::from(Spanned::new(0..0, whole))) {
-        Ok(value) => Ok((value, places)),
-        Err(error) => Err(Fault::new(places.of(""), error.message()).into()),
-    }
+    faults.or((whole, places))
 }
 
 /// Parses one file, walks it, and notes where its keys stand.
-fn check<'i>(nth: usize, source: &'i Source, shape: &Shape, marks: &mut Marks, faults: &mut Faults) -> DeTable<'i> {
+fn walk_one<'i>(nth: usize, source: &'i Source, shape: &Shape, marks: &mut Marks, faults: &mut Faults) -> DeTable<'i> {
     let (tree, errors) = DeTable::parse_recoverable(&source.text);
     let syntax = syntax::Errors::of(source, errors);
     let mut walk = Walk::new(source, nth, marks);
@@ -93,6 +108,15 @@ fn defect(sources: &[Source], keyword: &str) -> Faults {
     Fault::new(Place::file(file), format!("the schema of this file cannot be checked: {keyword}"))
         .help("this is a defect of bursar; please report it")
         .into()
+}
+
+/// The type refuses what its schema admits: a rule that stands in `Deserialize` and not in `JsonSchema`.
+fn disagreement(sources: &[Source], error: &toml::de::Error) -> Faults {
+    let place = match (sources, error.span()) {
+        ([source], Some(span)) => Place::of_offset(&source.file, &source.text, span.start),
+        (sources, _) => Place::file(sources.first().map(|source| source.file.clone()).unwrap_or_default()),
+    };
+    Fault::new(place, error.message().replace('\n', ", ")).into()
 }
 
 /// What in the schema of `T` the walk cannot check; none for every type that [`read`] is used with.

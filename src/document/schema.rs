@@ -17,7 +17,8 @@ pub(super) fn inlined<T: JsonSchema>() -> Value {
     settings.with_transform(NoNull).into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// Takes `null` out: an optional key is one that is not required.
+/// Takes `null` out: an optional key is one that is not required. `"default": null` stays, and says that
+/// the key may be left out and then has no value.
 #[derive(Clone, Debug)]
 struct NoNull;
 
@@ -25,9 +26,6 @@ impl Transform for NoNull {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
         let Some(schema) = schema.as_object_mut() else { return };
-        if schema.get("default").is_some_and(Value::is_null) {
-            schema.remove("default");
-        }
         if let Some(Value::Array(words)) = schema.get_mut("enum") {
             words.retain(|word| !word.is_null());
         }

@@ -22,7 +22,7 @@ impl<'a> Errors<'a> {
         let mut faults = Faults::default();
         let broken: Vec<_> = self.errors.iter().map(|error| self.section(offset(error))).collect();
         for error in self.errors.iter().take(super::walk::MOST_FAULTS) {
-            faults.push(Fault::new(self.place(offset(error)), message(error)));
+            faults.push(Fault::new(self.place(offset(error)), self.message(error)));
         }
         for found in found.into_iter().filter(|found| !broken.iter().any(|section| section.contains(&found.offset))) {
             faults.push(found.fault);
@@ -32,6 +32,15 @@ impl<'a> Errors<'a> {
 
     fn place(&self, offset: usize) -> Place {
         Place::of_offset(&self.source.file, &self.source.text, offset)
+    }
+
+    /// What the parser says, with the key that it says it of.
+    fn message(&self, error: &toml::de::Error) -> String {
+        let message = error.message().replace('\n', ", ");
+        match error.span().filter(|_| message == "duplicate key").and_then(|span| self.source.text.get(span)) {
+            Some(key) => format!("`{key}` is said twice in one table"),
+            None => format!("this is not TOML: {message}"),
+        }
     }
 
     /// The bytes from the table header before `offset` to the next one.
@@ -53,9 +62,4 @@ impl<'a> Errors<'a> {
 
 fn offset(error: &toml::de::Error) -> usize {
     error.span().map_or(0, |span| span.start)
-}
-
-fn message(error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', ", ");
-    format!("this is not TOML: {message}")
 }

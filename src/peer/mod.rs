@@ -20,7 +20,7 @@ pub use connection::{Peer, Sources};
 pub use names::Ids;
 pub use procfs::{has_ptrace, ns_depth};
 pub use registry::Registry;
-pub use socket::{Connector, Stream, prepare};
+pub use socket::{Connector, Stream, Unfit, prepare};
 
 use crate::access::{Role, Workload};
 use crate::name::Name;

@@ -14,9 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Attempt, Notes, Reserved, Store, StoreError, Version, VersionId, Versions, Which, check_value,
-};
+use super::{Attempt, Notes, Reserved, Store, StoreError, Version, VersionId, Versions, Which, check_value};
 use crate::crypto::seal::SealKey;
 use crate::crypto::{Random, random_uuid};
 use crate::name::StoredName;
@@ -163,9 +161,8 @@ impl Store for SealedStore {
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<VersionId, StoreError>> {
         let (name, attempt, clock) = (name.clone(), attempt.clone(), Arc::clone(&self.clock));
-        let promote = move |books: &mut Books| {
-            books.change(&name, None, |versions| versions.promote(clock.now().wall, &attempt))
-        };
+        let promote =
+            move |books: &mut Books| books.change(&name, None, |versions| versions.promote(clock.now().wall, &attempt));
         self.ask(promote).boxed()
     }
 

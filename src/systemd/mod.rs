@@ -1,4 +1,4 @@
-//! What systemd hands over (sockets, credentials) and is told (READY, RELOADING, STOPPING, WATCHDOG).
+//! (E) What systemd hands over (sockets, credentials) and is told (READY, RELOADING, STOPPING, WATCHDOG).
 //!
 //! Outside systemd nothing is handed over, and what is told is told to nobody. This room and `cli` are the
 //! only ones that read the environment.

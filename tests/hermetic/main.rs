@@ -3,7 +3,11 @@
 //! Tests that need nothing but this machine.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod cli;
+mod config;
+mod document;
 mod jwt;
+mod keys;
 mod oauth;
 mod policy;
 //! Tests that need nothing but this machine.
@@ -12,14 +16,19 @@ mod policy;
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::disallowed_methods,
     clippy::print_stdout,
-    missing_docs,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
     reason = "a test may panic, print, and read the environment"
 )]
 
+mod config;
+mod document;
+mod jwt;
+mod oauth;
+mod policy;
+mod policy_hostile;
+mod policy_oracle;
 mod secret;
 mod store;
 mod store_conformance;
-mod policy_hostile;
-mod policy_oracle;

@@ -394,3 +394,37 @@ expect = "deny"
     s.toml:19:1: scenario `when`: `soon` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`
     "#);
 }
+
+/// The fenced blocks of `text` in `language`.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_rules_and_scenarios_of_the_guide_hold() {
+    let guide = std::fs::read_to_string("docs/policy-guide.md").unwrap();
+    let rules = blocks(&guide, "cedar");
+    assert_eq!(rules.len(), 3);
+    let mut known = known();
+    known.workloads.insert(name("migrator"), vec![]);
+    known.secrets.insert("orders-db".parse().unwrap(), vec![]);
+    let set = Snapshot::from_entries(entries(&[("guide.cedar", &rules.concat())]), &known).unwrap().0;
+    let scenarios = blocks(&guide, "toml").into_iter().find(|block| block.contains("[[scenario]]")).unwrap();
+    let file = scenario::ScenarioFile::parse(Path::new("guide.toml"), scenarios.as_bytes()).unwrap();
+    assert_eq!(scenario::run(&set, &file), scenario::Report { passed: 1, failures: vec![] });
+}
+
+#[test]
+fn the_examples_of_the_formats_hold() {
+    let formats = std::fs::read_to_string("docs/formats.md").unwrap();
+    let entities = blocks(&formats, "json").into_iter().find(|block| block.contains("Agent")).unwrap();
+    let mut known = Known::default();
+    known.workloads.insert(name("checkout"), vec![name("pci")]);
+    known.providers.insert(name("stripe"), vec![name("payments")]);
+    let set = Snapshot::from_entries(Entries::new(), &known).unwrap().0;
+    let archived = set.archive().iter().find(|(name, _)| name == "entities.json").unwrap();
+    assert_eq!(String::from_utf8(archived.1.clone()).unwrap(), entities.trim_end());
+    let digest = snapshot_digest(&entries(&[("a.cedar", "xy"), ("b.cedar", "")]));
+    assert!(formats.contains(&digest.to_string()), "{digest}");
+}

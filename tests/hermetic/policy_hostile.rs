@@ -143,3 +143,27 @@ fn a_file_or_rule_that_is_too_large_is_refused() {
     assert_eq!(said_of_file(vec![b' '; MAX_FILE_BYTES]), "");
     assert!(said_of(&format!("\"{}\" == \"\"", "x".repeat(70_000))).contains("the rule has more than"));
 }
+
+#[test]
+fn an_archive_of_noise_is_refused() {
+    let whole = Snapshot::from_entries(Vec::new(), &Known::default()).unwrap().0.archive().to_vec();
+    let entity = |id: &str, parent: &str| {
+        format!(
+            r#"{{"uid":{{"type":"Group","id":"{id}"}},"attrs":{{}},"parents":[{{"type":"Group","id":"{parent}"}}]}}"#
+        )
+    };
+    let noise = [
+        "".to_owned(),
+        "[".repeat(100_000),
+        "{}".to_owned(),
+        format!("[{},{}]", entity("a", "b"), entity("b", "a")),
+        r#"[{"uid":{"type":"Other","id":"x"},"attrs":{},"parents":[]}]"#.to_owned(),
+        r#"[{"uid":{"type":"Group","id":"x"},"attrs":{"a":1},"parents":[]}]"#.to_owned(),
+    ];
+    for json in noise {
+        let mut archive = whole.clone();
+        archive.retain(|(name, _)| name != "entities.json");
+        archive.push(("entities.json".into(), json.clone().into_bytes()));
+        assert!(Snapshot::from_archive(archive).is_err(), "{json:.100}");
+    }
+}

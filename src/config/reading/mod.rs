@@ -57,6 +57,7 @@ impl Reader<'_> {
             (name, store)
         });
         let stores = stores.collect();
+        self.stores_differ(&stores);
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },

@@ -1,7 +1,7 @@
 //! `[store.NAME]`, `[secret.NAME]`, and references to secrets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Reader, guess};
 use crate::config::meant::{Secret, SecretRef, Store, StoreKey};
@@ -36,7 +36,8 @@ impl Reader<'_> {
             None => StoreKey::File { path: state_dir.join(format!("{name}.key")), made: true },
             Some(said::KeySource::File(path)) => {
                 let path = self.path(&format!("{entry}.key.file"), &path);
-                let made = path.starts_with(state_dir);
+                let inside = path.strip_prefix(state_dir);
+                let made = inside.is_ok_and(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))));
                 StoreKey::File { path, made }
             }
             Some(said::KeySource::Credential(credential)) => {
@@ -47,6 +48,19 @@ impl Reader<'_> {
                     self.fault(&key, format!("`{key}` is not the name of a credential"), Some(help.to_owned()));
                 }
                 StoreKey::Credential(credential)
+            }
+        }
+    }
+
+    /// Two sealed stores in one file would each take the other's change for damage.
+    pub(super) fn stores_differ(&mut self, stores: &BTreeMap<Name, Store>) {
+        let mut seen: BTreeMap<&Path, &Name> = BTreeMap::new();
+        for (name, store) in stores {
+            let Store::Sealed { path, .. } = store else { continue };
+            if let Some(first) = seen.insert(path, name) {
+                let what = format!("the stores `{first}` and `{name}` are one file");
+                let help = "give each a `path` of its own, or keep one store".to_owned();
+                self.fault(&format!("{}.path", below("store", name.as_str())), what, Some(help));
             }
         }
     }
