@@ -1,5 +1,6 @@
 //! (E) The agent: settings → rooms → tasks → drain. The only place that names concrete adapters.
 
+mod check;
 mod providers;
 mod rules;
 mod sockets;
@@ -37,6 +38,7 @@ use providers::Providers;
 use rules::{Reader, shelf_of};
 use sockets::Socket;
 
+pub use check::policies as check_policies;
 pub use rules::Book;
 pub use sockets::NotListening;
 pub use stores::NotOpened;

@@ -51,12 +51,15 @@ pub struct Complaint {
     /// The record of it.
     #[serde(default)]
     pub decision: Option<String>,
+    /// The provider's own code.
+    #[serde(default)]
+    pub provider_error: Option<String>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Nobody listens there, or we may not connect.
+    /// Nobody listens there, or we may not connect. A verb that has another way takes it then.
     #[error(
         "no bursar answers at `{socket}`: {error}; is the agent running, and is this its socket (`BURSAR_SOCKET`)?"
     )]
@@ -90,6 +93,12 @@ impl Call {
     pub fn form<'a>(path: impl Into<String>, fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         Self { method: Method::POST, path: path.into(), body: body.into(), form: true }
+    }
+
+    /// A POST without a body to `path`.
+    #[must_use]
+    pub fn post(path: impl Into<String>) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Bytes::new(), form: false }
     }
 
     /// A PUT of raw bytes to `path`.

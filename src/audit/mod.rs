@@ -18,6 +18,7 @@ pub mod query;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
+pub mod told;
 pub mod verify;
 
 use std::fmt;

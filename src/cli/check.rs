@@ -12,7 +12,7 @@ pub(super) struct Check {}
 
 impl Check {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let (read, report) = config::check(&globals.config, &[]);
+        let (read, report) = config::check(&globals.config, &[&crate::agent::check_policies]);
         let exit = if report.faults.is_empty() { Exit::Done } else { Exit::Failed };
         if globals.json {
             show::json(&report)?;

@@ -1,4 +1,4 @@
-//! What every verb is told: where the configuration and the sockets are, and for whom it prints.
+//! (E) What every verb is told: where the configuration and the sockets are, and for whom it prints.
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,12 @@ impl Globals {
         self.admin_socket.clone().unwrap_or_else(|| {
             self.settings().map_or_else(|| said::Agent::default().admin_socket, |settings| settings.agent.admin_socket)
         })
+    }
+
+    /// Whether an agent answers on the admin socket, so that its state is its own to change.
+    #[must_use]
+    pub fn agent_answers(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.admin_socket()).is_ok()
     }
 
     /// Where the audit log is: as told, else as configured.

@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod agent;
+mod ask;
 mod audit;
 mod check;
 mod completions;

@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -35,14 +35,14 @@ pub struct Client {
     pub secret: String,
     /// What it may have.
     pub scopes: Scopes,
+    /// How long its tokens live, in whole seconds.
+    pub lifetime: Duration,
 }
 
 /// What the issuer needs.
 pub struct Settings {
     /// Its clients by id.
     pub clients: BTreeMap<String, Client>,
-    /// How long its tokens live, in whole seconds.
-    pub lifetime: Duration,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Where keys and token ids come from.
@@ -132,11 +132,11 @@ fn router(desk: Arc<Desk>) -> Router {
         .with_state(desk)
 }
 
-async fn metadata(State(desk): State<Arc<Desk>>) -> Json<serde_json::Value> {
+async fn metadata(State(desk): State<Arc<Desk>>) -> Response {
     let issuer = &desk.issuer;
     let scopes: std::collections::BTreeSet<_> =
         desk.settings.clients.values().flat_map(|client| client.scopes.iter().map(ToString::to_string)).collect();
-    Json(json!({
+    json_of(StatusCode::OK, &json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/jwks"),
@@ -147,19 +147,24 @@ async fn metadata(State(desk): State<Arc<Desk>>) -> Json<serde_json::Value> {
     }))
 }
 
-async fn keys(State(desk): State<Arc<Desk>>) -> Json<serde_json::Value> {
-    Json(json!({ "keys": [desk.jwk] }))
+async fn keys(State(desk): State<Arc<Desk>>) -> Response {
+    json_of(StatusCode::OK, &json!({ "keys": [desk.jwk] }))
 }
 
 async fn token(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Response {
     let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
     match desk.issue(&headers, &form) {
-        Ok(answer) => ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response(),
+        Ok(answer) => json_of(StatusCode::OK, &answer),
         Err(error) => {
             let status = if error == "invalid_client" { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
-            (status, Json(json!({ "error": error }))).into_response()
+            json_of(status, &json!({ "error": error }))
         }
     }
+}
+
+fn json_of(status: StatusCode, value: &serde_json::Value) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, value.to_string()).into_response()
 }
 
 impl Desk {
@@ -192,17 +197,17 @@ impl Desk {
             return Err("invalid_scope");
         }
         let audience = form.iter().filter(|(name, _)| name == "resource" || name == "audience");
-        let access_token = self.sign(&id, &asked, audience.map(|(_, value)| value.clone()).collect())?;
+        let access_token = self.sign((&id, client.lifetime), &asked, audience.map(|(_, value)| value.clone()).collect())?;
         self.issued.fetch_add(1, Ordering::Relaxed);
         Ok(json!({
             "access_token": access_token,
             "token_type": "Bearer",
-            "expires_in": self.settings.lifetime.as_secs(),
+            "expires_in": client.lifetime.as_secs(),
             "scope": asked.to_string(),
         }))
     }
 
-    fn sign(&self, client: &str, scopes: &Scopes, aud: Vec<String>) -> Result<String, &'static str> {
+    fn sign(&self, (client, lifetime): (&str, Duration), scopes: &Scopes, aud: Vec<String>) -> Result<String, &'static str> {
         let mut id = [0; 16];
         self.settings.random.fill(&mut id).map_err(|_| "server_error")?;
         let iat = u64::try_from(self.settings.clock.now().wall.micros() / 1_000_000).unwrap_or(0);
@@ -213,7 +218,7 @@ impl Desk {
             aud,
             scope: scopes.to_string(),
             iat,
-            exp: iat + self.settings.lifetime.as_secs(),
+            exp: iat + lifetime.as_secs(),
             jti: URL_SAFE_NO_PAD.encode(id),
         };
         let head = Header { typ: Some("at+jwt".into()), kid: Some("dev".into()), ..Header::new(Algorithm::ES256) };
