@@ -5,7 +5,7 @@
 //! A verdict is *remembered* where the same question was asked in the same minute; *decided* where the minute is
 //! new; *new* where nothing of that workload and provider is known yet.
 
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
