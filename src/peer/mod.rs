@@ -9,7 +9,6 @@ mod executables;
 mod kernel;
 mod names;
 mod procfs;
-pub mod refusals;
 pub mod registry;
 pub mod shares;
 mod socket;

@@ -21,13 +21,15 @@ impl Shares {
     pub const KEPT_DESCRIPTORS: u64 = 256;
 
     /// `connections`, lowered to what `descriptors` (`RLIMIT_NOFILE`) carry at `each` descriptors a connection, and
-    /// at least 1; `per_uid`, or else a quarter of that.
+    /// at least 1. A given `per_uid` is lowered in the same proportion, so that no uid gets the whole host by it;
+    /// else it is a quarter.
     #[must_use]
     pub fn carried_by(descriptors: u64, each: usize, connections: usize, per_uid: Option<usize>) -> Self {
         let left = usize::try_from(descriptors.saturating_sub(Self::KEPT_DESCRIPTORS)).unwrap_or(usize::MAX);
-        let connections = connections.min(left / each.max(1)).max(1);
-        let per_uid = per_uid.unwrap_or(connections / 4).clamp(1, connections);
-        Self { connections, per_uid, unidentified: Self::UNIDENTIFIED.min(connections) }
+        let carried = connections.min(left / each.max(1)).max(1);
+        let per_uid = per_uid.map_or(carried / 4, |asked| asked.saturating_mul(carried) / connections.max(1));
+        let per_uid = per_uid.clamp(1, carried);
+        Self { connections: carried, per_uid, unidentified: Self::UNIDENTIFIED.min(carried) }
     }
 }
 
@@ -202,6 +204,8 @@ mod tests {
         let shares = Shares::carried_by(1024, 2, 10_000, None);
         assert_eq!(shares, Shares { connections: 384, per_uid: 96, unidentified: 32 });
         assert_eq!(Shares::carried_by(100_000, 2, 10_000, None).connections, 10_000);
+        assert_eq!(Shares::carried_by(1024, 2, 10_000, Some(2_500)).per_uid, 96, "still a quarter");
+        assert_eq!(Shares::carried_by(1024, 2, 10_000, Some(10_000)).per_uid, 384, "as it was asked for");
         assert_eq!(Shares::carried_by(0, 2, 10_000, Some(5)), Shares { connections: 1, per_uid: 1, unidentified: 1 });
     }
 }

@@ -1,17 +1,4 @@
-//! Tests of whole rooms on real files, sockets and processes, without any other server.
 //! Tests that need nothing but this machine and its loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
-//! Tests that need nothing but this machine.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
-mod cli;
-mod config;
-mod document;
-mod jwt;
-mod keys;
-mod oauth;
-mod policy;
-//! Tests that need nothing but this machine.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,17 +7,13 @@ mod policy;
     reason = "a test may panic"
 )]
 
-mod peer;
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a test may panic, print, and read the environment"
-)]
-
+mod cli;
 mod config;
 mod document;
 mod jwt;
+mod keys;
 mod oauth;
+mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
