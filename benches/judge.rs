@@ -5,7 +5,7 @@
 //! A verdict is *remembered* where the same question was asked in the same minute; *decided* where the minute is
 //! new; *new* where nothing of that workload and provider is known yet.
 
-#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may panic")]
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -43,7 +43,8 @@ fn main() {
     for size in SIZES {
         let bench = Bench::of(size);
         let measured: Vec<[f64; 4]> = (0..rounds).map(|_| bench.round(long)).collect();
-        let [cedar, remembered, decided, new] = [0, 1, 2, 3].map(|nth| median(measured.iter().filter_map(|round| round.get(nth).copied())));
+        let [cedar, remembered, decided, new] =
+            [0, 1, 2, 3].map(|nth| median(measured.iter().filter_map(|round| round.get(nth).copied())));
         let concerned = bench.policies.concerning_the_first();
         #[expect(clippy::cast_precision_loss, reason = "a handful of rules")]
         let bar = 5.0 + 3.0 * concerned as f64;

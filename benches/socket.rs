@@ -1,11 +1,17 @@
 //! S1 and S3: the agent through its real socket, beside its floors, in one run.
 //!
-//! `cargo bench --bench socket [-- --quick] [--rounds N] [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
+//! `cargo bench --bench socket [-- --quick] [--floors] [--rounds N] [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
 //!
 //! In every round each server is driven in turn with the same connections, and its figures are divided by those
 //! that the floors had in that round: the machine is noisy, and what slows a round slows it for all.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench may panic"
+)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -18,7 +24,9 @@ use std::time::{Duration, Instant};
 use rig::append::Segment;
 use rig::figures::{Histogram, median, micros, print_table};
 use rig::floor::{self, Floor};
+use rig::issuer::Issuer;
 use rig::load::{Address, Connections, Target};
+use rig::scene::{Durability, Scene};
 use rig::server::Server;
 
 #[global_allocator]
@@ -31,8 +39,11 @@ fn main() {
     let plan = Plan::of(std::env::args().skip(1));
     let sockets = tempfile::tempdir().unwrap();
     let disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let issuer = Issuer::start();
     let mut servers: Vec<Server> =
         [Floor::Bare, Floor::Durable].map(|floor| Server::floor(floor, sockets.path(), disk.path())).into();
+    let scenes: Vec<_> = plan.agents.iter().map(|(_, durability)| Scene::lay(50, *durability, &issuer)).collect();
+    servers.extend(plan.agents.iter().zip(&scenes).map(|((name, _), scene)| scene.start(name).0));
     servers.extend(plan.peers.iter().map(Peer::server));
 
     for connections in CONNECTIONS {
@@ -41,6 +52,8 @@ fn main() {
         for _ in 0..plan.rounds {
             probe(&disk.path().join("probe"), &mut syncs);
             rounds.push(servers.iter().map(|server| measure(server, connections, plan.long)).collect());
+            // What `os` left unwritten would otherwise be written in some later server's time.
+            rustix::fs::sync();
         }
         report(connections, &servers, &rounds, &syncs);
     }
@@ -50,15 +63,18 @@ fn main() {
 struct Plan {
     rounds: usize,
     long: Duration,
+    agents: Vec<(&'static str, Durability)>,
     peers: Vec<Peer>,
 }
 
 impl Plan {
     fn of(mut arguments: impl Iterator<Item = String>) -> Self {
-        let mut plan = Self { rounds: 9, long: Duration::from_millis(1000), peers: Vec::new() };
+        let agents = vec![("bursar, disk", Durability::Disk), ("bursar, os", Durability::Os)];
+        let mut plan = Self { rounds: 9, long: Duration::from_secs(1), agents, peers: Vec::new() };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => (plan.rounds, plan.long) = (3, Duration::from_millis(400)),
+                "--floors" => plan.agents.clear(),
                 "--rounds" => plan.rounds = arguments.next().unwrap().parse().unwrap(),
                 "--peer" => plan.peers.push(Peer::of(&arguments.next().unwrap())),
                 "--bench" => {}

@@ -29,7 +29,11 @@ fn main() {
     let mut rows = vec![["what", "measured", "bar"].map(str::to_owned).to_vec()];
     for scene in &scenes {
         let starts = (0..if quick { 5 } else { 21 }).map(|_| milliseconds(scene.start("agent").1));
-        rows.push(row(format!("exec to READY, {} rules", scene.rules()), format!("{:.1} ms", median(starts)), "50 ms with 50"));
+        rows.push(row(
+            format!("exec to READY, {} rules", scene.rules()),
+            format!("{:.1} ms", median(starts)),
+            "50 ms with 50",
+        ));
     }
     rows.push(row("program, stripped".into(), format!("{:.1} MB", megabytes(scene::program_bytes())), "35 MB"));
     for scene in &scenes {

@@ -41,7 +41,7 @@ impl Append {
     }
 
     /// Appends `line`; resolves when it is durable.
-    pub async fn append(&self, line: &[u8]) {
+    pub(crate) async fn append(&self, line: &[u8]) {
         let (durable, done) = oneshot::channel();
         let wake = {
             let mut batch = self.batch.lock().unwrap();

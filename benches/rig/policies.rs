@@ -58,7 +58,8 @@ impl Policies {
             Hold::Of(tag) => format!(r#"resource in Tag::"tag-{tag}""#),
         };
         let action = r#"action in [Action::"token", Action::"reject"]"#;
-        writeln!(self.cedar, "@id(\"rule-{nth}\")\n{effect} ({principal}, {action}, {resource})\n{condition};\n").unwrap();
+        writeln!(self.cedar, "@id(\"rule-{nth}\")\n{effect} ({principal}, {action}, {resource})\n{condition};\n")
+            .unwrap();
         self.scopes.push((who, what));
     }
 

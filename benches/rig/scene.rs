@@ -150,7 +150,6 @@ pub(crate) fn program_bytes() -> u64 {
     std::fs::metadata(PROGRAM).unwrap().len()
 }
 
-const SCOPES: &str =
-    r#"["read", "write", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]"#;
+const SCOPES: &str = r#"["read", "write", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]"#;
 
 const OPERATORS: &str = "@id(\"root-operates\")\npermit (principal == Operator::\"root\", action, resource);\n";

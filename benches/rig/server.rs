@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use super::floor::Floor;
 use super::load::{Address, Target};
 
-/// A running server. A child is killed and reaped when this is dropped.
+/// A running server. A child is ended and reaped when this is dropped.
 pub(crate) struct Server {
     /// Its name in tables.
     pub(crate) name: String,
@@ -76,10 +78,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
+        let Some(child) = &mut self.child else { return };
+        let _ = rustix::process::kill_process(Pid::from_child(child), Signal::TERM);
+        let asked = Instant::now();
+        while asked.elapsed() < Duration::from_secs(5) {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
+        eprintln!("{} did not end when it was asked to, and is killed", self.name);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 

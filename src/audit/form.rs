@@ -95,6 +95,9 @@ pub const KINDS: [(&str, &[&str]); 11] = [
     ),
 ];
 
+/// The keys that every line begins with.
+const FIRST: [&str; 4] = ["v", "i", "t", "kind"];
+const TWICE: &str = "a key stands twice, or there are too many";
 /// The most keys of one object, and the deepest nesting.
 const MAX_KEYS: usize = 64;
 const MAX_DEPTH: usize = 4;
@@ -228,7 +231,7 @@ impl<'a> Reader<'a> {
         let at = at.ok_or(self.fault("`t` is not a time as in `2026-11-21T06:00:00.000000Z`"))?;
         self.at += 27;
         self.literal(b"\",\"kind\":", "the fourth key is `kind`")?;
-        let kind = self.string()?;
+        let kind = std::str::from_utf8(self.string()?).unwrap_or_default();
         Ok(Head { index, at, kind })
     }
 
@@ -239,13 +242,14 @@ impl<'a> Reader<'a> {
         let mut nth = 0;
         while self.eat(b',') {
             let key = self.string()?;
-            let expected = known.get(nth);
-            if expected.is_some_and(|expected| *expected != key) {
-                return Err(self.fault("this key is not the next one of its kind"));
-            }
-            let twice = known.contains(&key) || ["v", "i", "t", "kind"].contains(&key) || !more.add(key);
-            if expected.is_none() && twice {
-                return Err(self.fault("a key stands twice, or there are too many"));
+            let fault = match known.get(nth) {
+                Some(expected) if expected.as_bytes() != key => Some("this key is not the next one of its kind"),
+                Some(_) => None,
+                None if FIRST.iter().chain(known).any(|known| known.as_bytes() == key) || !more.add(key) => Some(TWICE),
+                None => None,
+            };
+            if let Some(what) = fault {
+                return Err(self.fault(what));
             }
             nth += 1;
             self.expect(b':')?;
@@ -280,7 +284,7 @@ impl<'a> Reader<'a> {
         loop {
             let key = self.string()?;
             if !keys.add(key) {
-                return Err(self.fault("a key stands twice, or there are too many"));
+                return Err(self.fault(TWICE));
             }
             self.expect(b':')?;
             self.value(depth)?;
@@ -304,7 +308,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string as it stands, without its quotes.
-    fn string(&mut self) -> Read<&'a str> {
+    fn string(&mut self) -> Read<&'a [u8]> {
         self.expect(b'"')?;
         let from = self.at;
         loop {
@@ -316,7 +320,7 @@ impl<'a> Reader<'a> {
                 _ => return Err(self.fault("a string holds printable ASCII only, and ends with a quote")),
             }
         }
-        let text = self.bytes.get(from..self.at).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        let text = self.bytes.get(from..self.at).unwrap_or_default();
         self.at += 1;
         Ok(text)
     }
@@ -385,29 +389,17 @@ impl<'a> Reader<'a> {
 }
 
 /// The keys of one object so far.
-struct Keys<'a> {
-    seen: [&'a str; MAX_KEYS],
-    count: usize,
-}
-
-impl Default for Keys<'_> {
-    fn default() -> Self {
-        Self { seen: [""; MAX_KEYS], count: 0 }
-    }
-}
+#[derive(Default)]
+struct Keys<'a>(Vec<&'a [u8]>);
 
 impl<'a> Keys<'a> {
     /// Whether `key` is new and there is room for it.
-    fn add(&mut self, key: &'a str) -> bool {
-        let (seen, free) = self.seen.split_at_mut(self.count);
-        match free.first_mut() {
-            Some(slot) if !seen.contains(&key) => {
-                *slot = key;
-                self.count += 1;
-                true
-            }
-            _ => false,
+    fn add(&mut self, key: &'a [u8]) -> bool {
+        let new = self.0.len() < MAX_KEYS && !self.0.contains(&key);
+        if new {
+            self.0.push(key);
         }
+        new
     }
 }
 

@@ -23,8 +23,10 @@ fn who(line: &Line) -> Option<String> {
     let actor = line.text("actor")?;
     let name = line.text("who").unwrap_or(actor);
     let facts = line.get("facts").and_then(Value::as_object);
-    let facts: Vec<_> = facts.into_iter().flatten().filter_map(|(fact, value)| Some(format!("{fact} {}", value.as_str()?))).collect();
-    let facts = if facts.is_empty() { line.number("uid").map(|uid| format!("uid {uid}")) } else { Some(facts.join(", ")) };
+    let facts: Vec<_> =
+        facts.into_iter().flatten().filter_map(|(fact, value)| Some(format!("{fact} {}", value.as_str()?))).collect();
+    let facts =
+        if facts.is_empty() { line.number("uid").map(|uid| format!("uid {uid}")) } else { Some(facts.join(", ")) };
     Some(facts.map_or_else(|| name.to_owned(), |facts| format!("{name} ({facts})")))
 }
 
@@ -70,6 +72,9 @@ mod tests {
     fn a_record_is_told_in_one_line() {
         let line = br#"{"v":1,"i":5,"t":"2026-11-21T06:01:03.500000Z","kind":"refusal","actor":"unidentified","who":null,"uid":1001,"facts":null,"action":null,"resource_type":null,"resource":null,"scopes":null,"audience":null,"minute":null,"verdict":null,"policies":null,"policies_total":null,"policy_digest":null,"code":"unidentified","detail":"no entry matches","trace":null}"#;
         let told = told(&Line::parse(line).unwrap());
-        assert_eq!(told, "2026-11-21T06:01:03.500000Z       5  refusal    unidentified (uid 1001)  unidentified: no entry matches");
+        assert_eq!(
+            told,
+            "2026-11-21T06:01:03.500000Z       5  refusal    unidentified (uid 1001)  unidentified: no entry matches"
+        );
     }
 }

@@ -38,7 +38,8 @@ async fn serve(globals: &Globals, read: Read, log: Option<telemetry::Log>) -> Ou
     // Before anything else may take long: a SIGTERM during start ends it, and so does a SIGINT at a terminal.
     let unheard = |error| Trouble::failed(format!("signals cannot be heard: {error}"));
     let mut hangup = signal(SignalKind::hangup()).map_err(unheard)?;
-    let mut stops = [signal(SignalKind::terminate()).map_err(unheard)?, signal(SignalKind::interrupt()).map_err(unheard)?];
+    let mut stops =
+        [signal(SignalKind::terminate()).map_err(unheard)?, signal(SignalKind::interrupt()).map_err(unheard)?];
 
     let agent = agent::Agent::start(&globals.config, read, log).await.map_err(trouble)?;
     warn(agent.warnings());
@@ -69,7 +70,9 @@ async fn reload(agent: &agent::Agent) {
             for fault in faults.iter() {
                 tracing::error!("{fault}");
             }
-            tracing::error!("not reloaded: the old configuration and policies stay in force; mend the faults and reload again");
+            tracing::error!(
+                "not reloaded: the old configuration and policies stay in force; mend the faults and reload again"
+            );
             systemd::ready("serving; the last reload was refused");
         }
     }

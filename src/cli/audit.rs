@@ -163,16 +163,16 @@ fn summary(dir: &Path, verified: &Verified) -> String {
     let shown = dir.display();
     if verified.holds() {
         let log = verified.log.map_or_else(|| "no log".to_owned(), |log| format!("log {log}"));
-        format!("ok: {shown}: {log}, {records} records from {first} in {segments} segments, none missing or out of place")
+        format!(
+            "ok: {shown}: {log}, {records} records from {first} in {segments} segments, none missing or out of place"
+        )
     } else {
         format!("FAILED: {shown}: {} faults among {records} records", faults.len() as u64 + more)
     }
 }
 
 fn report(verified: &Verified) -> Value {
-    let finding = |finding: &verify::Finding| {
-        json!({ "file": finding.file, "line": finding.line, "byte": finding.byte, "what": finding.what })
-    };
+    let finding = |finding: &verify::Finding| json!({ "file": finding.file, "line": finding.line, "byte": finding.byte, "what": finding.what });
     json!({
         "holds": verified.holds(),
         "log": verified.log.map(|log| log.to_string()),
@@ -197,5 +197,7 @@ fn unread(error: AuditError) -> Trouble {
 /// A time by RFC 3339.
 fn time(text: &str) -> Result<Wall, String> {
     let parsed: Result<jiff::Timestamp, _> = text.parse();
-    parsed.map(|at| Wall::from_micros(at.as_microsecond())).map_err(|_| "write it like `2026-11-21T06:00:00Z`".to_owned())
+    parsed
+        .map(|at| Wall::from_micros(at.as_microsecond()))
+        .map_err(|_| "write it like `2026-11-21T06:00:00Z`".to_owned())
 }

@@ -82,7 +82,11 @@ fn shown(runtime: &Runtime, once: bool) -> Outcome {
         scene.strike().await;
         match stage.failed() {
             [] => Ok(Exit::Done),
-            failed => Err(Trouble::failed(format!("{} of the tour's steps did not hold: {}", failed.len(), failed.join("; ")))),
+            failed => Err(Trouble::failed(format!(
+                "{} of the tour's steps did not hold: {}",
+                failed.len(),
+                failed.join("; ")
+            ))),
         }
     })
 }
@@ -93,11 +97,8 @@ impl IssuerAlone {
             Some(file) => secret_of(file)?,
             None => made_secret()?,
         };
-        let client = Client {
-            secret: secret.clone(),
-            scopes: self.scopes.iter().cloned().collect(),
-            lifetime: self.lifetime.0,
-        };
+        let client =
+            Client { secret: secret.clone(), scopes: self.scopes.iter().cloned().collect(), lifetime: self.lifetime.0 };
         let settings = Settings {
             clients: BTreeMap::from([(self.client_id.clone(), client)]),
             clock: Arc::new(SystemClock),

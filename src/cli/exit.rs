@@ -1,7 +1,5 @@
 //! How a verb ends: the exit codes, and the trouble that leads to each.
 
-use std::process::ExitCode;
-
 use crate::fault::{Fault, Faults};
 
 /// How a verb ended. Scripts rely on the numbers.
@@ -33,12 +31,6 @@ impl Exit {
             Self::Unavailable => 4,
             Self::Tampering => 5,
         }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The command line: one file per verb.
+//! (E) The command line: one file per verb.
 
 mod agent;
 mod ask;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli.run(),
         Err(error) => usage(&error),
     };
-    exit.into()
+    exit.code().into()
 }
 
 /// The description of every verb, for completions and manual pages.

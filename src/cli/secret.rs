@@ -62,7 +62,11 @@ impl Secret {
                 shown_put(globals, name, &version)
             }
             Verb::List => {
-                let listed = if agent { granted(ask(&globals.admin_socket(), Call::get("/secrets"))?)? } else { list_offline(globals)? };
+                let listed = if agent {
+                    granted(ask(&globals.admin_socket(), Call::get("/secrets"))?)?
+                } else {
+                    list_offline(globals)?
+                };
                 shown_list(globals, &listed)
             }
         }
@@ -72,7 +76,8 @@ impl Secret {
 fn from_stdin() -> Result<Value, Trouble> {
     // Room for the line end that is then taken off, and for one byte more than fits, to notice it.
     let read = Value::read_from(io::stdin().lock(), MOST_VALUE_BYTES + 2);
-    let value = without_line_end(read.map_err(|error| Trouble::failed(format!("standard input cannot be read: {error}")))?);
+    let value =
+        without_line_end(read.map_err(|error| Trouble::failed(format!("standard input cannot be read: {error}")))?);
     store::check_value(&value).map_err(|why| Trouble::failed(why.to_string()))?;
     Ok(value)
 }
@@ -84,7 +89,11 @@ fn put(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trou
 
 fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
     offline(globals, Action::Put, Resource::Secret(name.clone()), async |rooms| {
-        let unknown = || StoreError::Invalid(format!("`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store"));
+        let unknown = || {
+            StoreError::Invalid(format!(
+                "`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store"
+            ))
+        };
         let place = rooms.shelf.find(name).ok_or_else(unknown)?;
         let attempt = Attempt::new(&SystemRandom).map_err(|why| StoreError::Unavailable(why.to_string()))?;
         let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await?;
@@ -122,7 +131,8 @@ fn offline<T>(
         };
         let uid = rustix::process::getuid().as_raw();
         let record = Record::Offline(Offline { uid, action, resource: &resource, result, detail: &detail });
-        let unrecorded = |why: crate::audit::NotDurable| Trouble::failed(format!("it is done, but not recorded: {why}"));
+        let unrecorded =
+            |why: crate::audit::NotDurable| Trouble::failed(format!("it is done, but not recorded: {why}"));
         let receipt = rooms.journal.append(&record).await.map_err(unrecorded)?;
         rooms.journal.stop("offline").await.map_err(unrecorded)?;
         let decision = receipt.decision().to_string();

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -136,15 +136,18 @@ async fn metadata(State(desk): State<Arc<Desk>>) -> Response {
     let issuer = &desk.issuer;
     let scopes: std::collections::BTreeSet<_> =
         desk.settings.clients.values().flat_map(|client| client.scopes.iter().map(ToString::to_string)).collect();
-    json_of(StatusCode::OK, &json!({
-        "issuer": issuer,
-        "token_endpoint": format!("{issuer}/token"),
-        "jwks_uri": format!("{issuer}/jwks"),
-        "grant_types_supported": ["client_credentials"],
-        "response_types_supported": [],
-        "scopes_supported": scopes,
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-    }))
+    json_of(
+        StatusCode::OK,
+        &json!({
+            "issuer": issuer,
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/jwks"),
+            "grant_types_supported": ["client_credentials"],
+            "response_types_supported": [],
+            "scopes_supported": scopes,
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        }),
+    )
 }
 
 async fn keys(State(desk): State<Arc<Desk>>) -> Response {
@@ -197,7 +200,8 @@ impl Desk {
             return Err("invalid_scope");
         }
         let audience = form.iter().filter(|(name, _)| name == "resource" || name == "audience");
-        let access_token = self.sign((&id, client.lifetime), &asked, audience.map(|(_, value)| value.clone()).collect())?;
+        let access_token =
+            self.sign((&id, client.lifetime), &asked, audience.map(|(_, value)| value.clone()).collect())?;
         self.issued.fetch_add(1, Ordering::Relaxed);
         Ok(json!({
             "access_token": access_token,
@@ -207,7 +211,12 @@ impl Desk {
         }))
     }
 
-    fn sign(&self, (client, lifetime): (&str, Duration), scopes: &Scopes, aud: Vec<String>) -> Result<String, &'static str> {
+    fn sign(
+        &self,
+        (client, lifetime): (&str, Duration),
+        scopes: &Scopes,
+        aud: Vec<String>,
+    ) -> Result<String, &'static str> {
         let mut id = [0; 16];
         self.settings.random.fill(&mut id).map_err(|_| "server_error")?;
         let iat = u64::try_from(self.settings.clock.now().wall.micros() / 1_000_000).unwrap_or(0);

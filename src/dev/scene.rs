@@ -134,11 +134,8 @@ impl Scene {
     /// # Errors
     /// [`NotSet::Issuer`].
     pub async fn start_issuer(&mut self) -> Result<(), NotSet> {
-        let settings = Settings {
-            clients: self.clients.clone(),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        };
+        let settings =
+            Settings { clients: self.clients.clone(), clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         let issuer = Issuer::start(self.address, settings).await.map_err(NotSet::Issuer)?;
         self.address = issuer.address();
         self.issuer = Some(issuer);
@@ -158,7 +155,8 @@ impl Scene {
             let text = if name == "workloads.toml" { text.replace("uid = 0", &own_uid) } else { text.to_owned() };
             (format!("policies/{name}"), text)
         });
-        let folders = ["checkout", "reports"].map(|workload| (format!("{workload}/.socket-stands-here"), String::new()));
+        let folders =
+            ["checkout", "reports"].map(|workload| (format!("{workload}/.socket-stands-here"), String::new()));
         std::iter::once(("bursar.toml".to_owned(), self.configuration())).chain(policies).chain(folders)
     }
 

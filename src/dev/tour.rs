@@ -71,7 +71,10 @@ async fn it_comes_from_the_cache(stage: &mut Stage, scene: &Scene) {
     stage.command("bursar token stripe --scope charges:read");
     let answer = ask(scene, "checkout", "stripe", Some("charges:read")).await;
     stage.shown(&answer.text());
-    stage.holds("the same token from memory: the issuer was not asked again", answer.status == 200 && scene.issued() == 1);
+    stage.holds(
+        "the same token from memory: the issuer was not asked again",
+        answer.status == 200 && scene.issued() == 1,
+    );
 }
 
 async fn others_are_refused(stage: &mut Stage, scene: &Scene) {
@@ -104,11 +107,15 @@ async fn the_issuer_stops(stage: &mut Stage, scene: &mut Scene) {
     }
     stage.command("bursar token crm --json");
     stage.shown(&after.text());
-    stage.holds("the token is served all the same, and declared stale", after.value("stale") == Some(&Value::Bool(true)));
+    stage.holds(
+        "the token is served all the same, and declared stale",
+        after.value("stale") == Some(&Value::Bool(true)),
+    );
     let same = after.value("access_token").is_some() && after.value("access_token") == before.value("access_token");
     stage.holds("it is the token from before, and it has not expired", same);
     let cold = ask(scene, "checkout", "stripe", Some("charges:write")).await;
-    stage.holds("a token that was never fetched is unavailable for now, and says when to try again", cold.status == 503);
+    stage
+        .holds("a token that was never fetched is unavailable for now, and says when to try again", cold.status == 503);
     stage.note("the issuer is started again");
 }
 
@@ -182,7 +189,9 @@ impl Shown {
         let members = self.body.as_object().into_iter().flatten();
         let told = members.filter(|(key, _)| !matches!(key.as_str(), "type" | "title" | "status" | "detail"));
         let lines = told.map(|(key, value)| match value.as_str() {
-            Some(token) if key == "access_token" => format!("{key:<18} {}…", token.chars().take(24).collect::<String>()),
+            Some(token) if key == "access_token" => {
+                format!("{key:<18} {}…", token.chars().take(24).collect::<String>())
+            }
             Some(text) => format!("{key:<18} {text}"),
             None => format!("{key:<18} {value}"),
         });

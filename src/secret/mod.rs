@@ -1,6 +1,6 @@
 //! A secret is a type with one exit.
 //!
-//! Every value lies in one locked [arena](mod@arena), is left out of core dumps, is not there in a forked
+//! Every value lies in one locked arena, is left out of core dumps, is not there in a forked
 //! child, and is wiped when it is dropped. What this cannot reach is said here, so that nobody counts on it:
 //! copies on the stack and in registers, and what the kernel buffers on a socket or pipe. Copies on the heap
 //! are the [allocator]'s: it zeroes what it frees.

@@ -85,6 +85,12 @@ pub trait Store: Send + Sync + 'static {
         version: &'a VersionId,
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// How many changes were ever written, where the store counts them. The audit log records it with each change and
+    /// at start; a smaller one than the log's last means that an older file was put back.
+    fn change_counter(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Makes `value` the Current version of `name`, at once: reserve, fill and promote.

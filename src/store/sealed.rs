@@ -5,7 +5,6 @@
 //! change counter. So a changed byte, a swapped or missing row, or one secret's rows of yesterday are noticed here;
 //! the whole file of yesterday is noticed by the change counter, which the audit log holds too.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -76,13 +75,6 @@ impl SealedStore {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
-    }
-
-    /// How many changes were ever written. The audit log records it with each change and at start; a smaller one
-    /// than the log's last means that an older file was put back.
-    #[must_use]
-    pub fn change_counter(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
     }
 
     async fn ask<T: Send + 'static>(
@@ -174,6 +166,10 @@ impl Store for SealedStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let (name, version, attempt) = (name.clone(), version.clone(), attempt.clone());
         self.ask(move |books| books.change(&name, None, |versions| versions.retire(&version, &attempt))).boxed()
+    }
+
+    fn change_counter(&self) -> Option<u64> {
+        Some(self.changes.load(Ordering::Acquire))
     }
 }
 

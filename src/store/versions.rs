@@ -156,7 +156,8 @@ impl Versions {
     /// [`StoreError::Fenced`] where `attempt` holds no reservation; [`StoreError::Invalid`] for notes that do not fit.
     pub fn fill(&mut self, attempt: &Attempt, notes: &Notes) -> Result<VersionId, StoreError> {
         let fenced = self.fenced();
-        let pending = self.all.iter_mut().find(|version| version.stages.has(Stage::Pending));
+        // Not `has`: what is Current too is being served, and is filled no more.
+        let pending = self.all.iter_mut().find(|version| version.stages == Stages::of(Stage::Pending));
         let ours = pending.filter(|version| version.attempt == *attempt).ok_or(fenced)?;
         ours.notes = notes.iter().try_fold(ours.notes.clone(), |all, (key, value)| all.with(key, value))?;
         ours.filled = true;
@@ -183,18 +184,27 @@ impl Versions {
             )));
         }
         let promoted = ours.notes.clone().with_time(Notes::PROMOTED, now)?;
+        // Where only the last step was missing, the others have made way already.
+        if !ours.stages.has(Stage::Current) {
+            self.make_way();
+        }
+        for version in self.all.iter_mut().filter(|version| version.id == id) {
+            version.stages = Stages::of(Stage::Current);
+            version.notes = promoted.clone();
+        }
+        Ok(id)
+    }
+
+    /// Current becomes Previous, and Previous Retired.
+    fn make_way(&mut self) {
         for version in &mut self.all {
-            if version.id == id {
-                version.stages = Stages::of(Stage::Current);
-                version.notes = promoted.clone();
-            } else if version.stages.has(Stage::Current) {
+            if version.stages.has(Stage::Current) {
                 version.stages = Stages::of(Stage::Previous);
             } else if version.stages.has(Stage::Previous) {
                 end(version);
             }
         }
         self.forget();
-        Ok(id)
     }
 
     /// Retires. See [`super::Store::retire`].
@@ -260,5 +270,74 @@ fn taken_over(before: &Notes, new: &Notes) -> Result<Notes, StoreError> {
     match new.get(Notes::AGENT) {
         Some(agent) => joined.with_stored(Notes::AGENT, agent),
         None => Ok(joined),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(nth: u8, stages: &str, filled: bool) -> Version {
+        Version {
+            id: nth.to_string().parse().unwrap(),
+            stages: stages.parse().unwrap(),
+            attempt: Attempt::from_bytes([nth; 16]),
+            notes: Notes::default(),
+            created: Wall::default(),
+            filled,
+        }
+    }
+
+    fn stands(stages: &[(&str, bool)]) -> bool {
+        let all = (0..).zip(stages).map(|(nth, (stages, filled))| version(nth, stages, *filled)).collect();
+        Versions::new("n".parse().unwrap(), all).is_ok()
+    }
+
+    #[test]
+    fn versions_that_break_a_rule_are_damaged() {
+        assert!(stands(&[]));
+        assert!(stands(&[("Pending", false)]));
+        assert!(stands(&[("Pending", true), ("Current", true), ("Previous", true), ("Retired", false)]));
+        assert!(stands(&[("Pending,Current", true), ("Previous", true)]), "a promotion whose last step is missing");
+        for broken in [
+            &[("Current", true), ("Current", true)][..],
+            &[("Pending", false), ("Pending", true)],
+            &[("Current", true), ("Previous", true), ("Previous", true)],
+            &[("Previous", true)],
+            &[("Current", false)],
+            &[("Current", true), ("Retired", true)],
+            &[("Current,Retired", true)],
+        ] {
+            assert!(!stands(broken), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_promotion_whose_last_step_is_missing_is_finished() {
+        let all = vec![version(2, "Pending,Current", true), version(1, "Previous", true)];
+        let mut versions = Versions::new("n".parse().unwrap(), all).unwrap();
+        versions.promote(Wall::default(), &Attempt::from_bytes([2; 16])).unwrap();
+        assert_eq!(versions.at(Stage::Current).unwrap().stages, Stages::of(Stage::Current));
+        assert_eq!(
+            versions.at(Stage::Previous).unwrap().id.as_str(),
+            "1",
+            "what was Previous was made so by this promotion"
+        );
+    }
+
+    #[test]
+    fn a_take_over_always_has_room_for_its_lease() {
+        let full =
+            |prefix| (0..12).fold(Notes::default(), |notes, nth| notes.with(&format!("{prefix}{nth}"), "v").unwrap());
+        let mut versions = Versions::none("n".parse().unwrap());
+        let (first, second) = (Attempt::from_bytes([1; 16]), Attempt::from_bytes([2; 16]));
+        let id: VersionId = "1".parse().unwrap();
+        versions.reserve(Wall::default(), id.clone(), &first, Wall::default(), &full("a")).unwrap();
+        let theirs = full("b").with("agent", "x");
+        assert!(theirs.is_err(), "twelve are the caller's");
+        versions.reserve(Wall::default(), id, &second, Wall::from_micros(9), &full("b")).unwrap();
+        versions.fill(&second, &Notes::default()).unwrap();
+        versions.promote(Wall::default(), &second).unwrap();
+        assert_eq!(versions.at(Stage::Current).unwrap().notes.lease_ends(), Some(Wall::from_micros(9)));
     }
 }

@@ -4,9 +4,13 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may panic"
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test may panic, print, and read the environment"
 )]
 
+mod audit;
 mod cli;
 mod config;
 mod document;

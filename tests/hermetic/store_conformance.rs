@@ -89,7 +89,7 @@ fn text(value: &Secret) -> String {
     String::from_utf8(value.expose().to_vec()).unwrap()
 }
 
-fn is_fenced<T>(result: Result<T, StoreError>) -> bool {
+fn is_fenced<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Fenced(_)))
 }
 
@@ -98,8 +98,8 @@ async fn what_is_not_there_is_not_found(bench: &Bench<'_>) {
     assert!(!bench.store.list().await.unwrap().contains(&name));
     assert!(matches!(bench.store.versions(&name).await, Err(StoreError::NotFound(_))));
     assert_eq!(bench.current(&name).await, None);
-    assert!(is_fenced(bench.fill(&name, &attempt(), "v").await));
-    assert!(is_fenced(bench.store.promote(&name, &attempt()).await));
+    assert!(is_fenced(&bench.fill(&name, &attempt(), "v").await));
+    assert!(is_fenced(&bench.store.promote(&name, &attempt()).await));
     let nobody = bench.store.retire(&name, &"1".parse().unwrap(), &attempt()).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))));
 }
@@ -148,13 +148,13 @@ async fn a_late_owner_is_fenced(bench: &Bench<'_>) {
     let Ok(Reserved::Ours(version)) = bench.reserve(&name, &late).await else { panic!("it was not ours") };
     bench.clock.advance(LEASE);
     bench.reserve(&name, &next).await.unwrap();
-    assert!(is_fenced(bench.fill(&name, &late, "late").await));
-    assert!(is_fenced(bench.store.promote(&name, &late).await));
+    assert!(is_fenced(&bench.fill(&name, &late, "late").await));
+    assert!(is_fenced(&bench.store.promote(&name, &late).await));
     let retired = bench.store.retire(&name, &version.id, &late).await;
     assert!(matches!(retired, Err(StoreError::Fenced(_) | StoreError::NotFound(_))));
     bench.fill(&name, &next, "next").await.unwrap();
     bench.store.promote(&name, &next).await.unwrap();
-    assert!(is_fenced(bench.store.promote(&name, &late).await));
+    assert!(is_fenced(&bench.store.promote(&name, &late).await));
     assert_eq!(bench.current(&name).await.as_deref(), Some("next"));
 }
 
@@ -164,7 +164,7 @@ async fn a_value_that_was_taken_over_is_kept(bench: &Bench<'_>) {
     bench.fill(&name, &first, "known to the far side").await.unwrap();
     bench.clock.advance(LEASE);
     assert!(matches!(bench.reserve(&name, &second).await, Ok(Reserved::Ours(version)) if version.filled));
-    assert!(is_fenced(bench.store.promote(&name, &first).await));
+    assert!(is_fenced(&bench.store.promote(&name, &first).await));
     bench.store.promote(&name, &second).await.unwrap();
     assert_eq!(bench.current(&name).await.as_deref(), Some("known to the far side"));
 }
@@ -179,8 +179,8 @@ async fn each_verb_may_be_repeated(bench: &Bench<'_>) {
     }
     let id = bench.store.promote(&name, &ours).await.unwrap();
     assert_eq!(bench.store.promote(&name, &ours).await.unwrap(), id);
-    assert!(is_fenced(bench.reserve(&name, &ours).await), "an attempt is one change, not two");
-    assert!(is_fenced(bench.fill(&name, &ours, "w").await));
+    assert!(is_fenced(&bench.reserve(&name, &ours).await), "an attempt is one change, not two");
+    assert!(is_fenced(&bench.fill(&name, &ours, "w").await));
     bench.put(&name, "w").await.unwrap();
     for _ in 0..2 {
         bench.store.retire(&name, &bench.version(&name, &ours).await.id, &ours).await.unwrap();
@@ -203,7 +203,7 @@ async fn current_is_not_retired(bench: &Bench<'_>) {
     let ours = bench.put(&name, "v").await.unwrap();
     let id = bench.version(&name, &ours).await.id;
     assert!(matches!(bench.store.retire(&name, &id, &ours).await, Err(StoreError::Invalid(_))));
-    assert!(is_fenced(bench.store.retire(&name, &id, &attempt()).await), "the attempt is compared");
+    assert!(is_fenced(&bench.store.retire(&name, &id, &attempt()).await), "the attempt is compared");
     assert_eq!(bench.current(&name).await.as_deref(), Some("v"));
 }
 

@@ -66,12 +66,33 @@ pub(super) fn notes_text(notes: &Notes) -> String {
     serde_json::to_string(&notes).unwrap_or_default()
 }
 
-/// Reads what [`notes_text`] wrote.
+/// Reads notes from the JSON object in a row.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] for anything else.
-pub(super) fn parse_notes(text: &str) -> Result<Notes, StoreError> {
+pub fn parse_notes(text: &str) -> Result<Notes, StoreError> {
     let notes: BTreeMap<String, String> = serde_json::from_str(text)
         .map_err(|error| StoreError::Invalid(format!("the notes of a version are not a JSON object: {error}")))?;
     notes.iter().try_fold(Notes::default(), |notes, (key, value)| notes.with_stored(key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_read_as_they_were_written() {
+        let notes = Notes::default().with("agent", "host-7").unwrap().with("before", "é \"\\").unwrap();
+        assert_eq!(parse_notes(&notes_text(&notes)), Ok(notes));
+        for bad in ["", "[]", r#"{"A":""}"#, r#"{"a":1}"#, r#"{"a":"\u0000"}"#, r#"{"a":""} x"#] {
+            assert!(parse_notes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_value_is_bound_to_tells_its_parts_apart() {
+        let (attempt, id) = (Attempt::from_bytes([1; 16]), |id: &str| id.parse::<VersionId>().unwrap());
+        let bound = |name: &str, version| of_value("s", &name.parse().unwrap(), &id(version), &attempt);
+        assert_ne!(bound("ab", "c"), bound("a", "bc"));
+    }
 }

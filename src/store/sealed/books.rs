@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::bind::{self, Tag};
-use super::file::{self, Found, Locked, SCHEMA};
+use super::file::{self, Locked, SCHEMA};
 use crate::crypto::seal::{SealKey, Sealed};
 use crate::crypto::{Random, random_uuid};
 use crate::name::StoredName;
@@ -38,30 +38,17 @@ type Row = (Version, Option<Vec<u8>>);
 
 impl Books {
     pub(super) fn open(lock: Locked, key: SealKey, random: Arc<dyn Random>) -> Result<Self, StoreError> {
-        let connection = lock.connect()?;
+        let id = random_uuid(&*random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let secrets = BTreeMap::new();
+        let connection = lock.connect(|new| {
+            let key_tag = bind::tag_of_key(&key, &id);
+            let tag = bind::tag_of_store(&key, &id, SCHEMA, 0, &secrets);
+            new.execute("INSERT INTO store VALUES (1, ?1, ?2, 0, ?3)", params![id, key_tag, tag]).map(|_| ())
+        })?;
         let path = lock.path().to_owned();
-        let found = file::look(&path, &connection)?;
-        let (id, changes, secrets) = (String::new(), 0, BTreeMap::new());
-        let mut books = Self { path, connection, key, random, id, changes, secrets, doubtful: false, _lock: lock };
-        match found {
-            Found::Nothing => books.create()?,
-            Found::Store => books.load()?,
-        }
+        let mut books = Self { path, connection, key, random, id, changes: 0, secrets, doubtful: false, _lock: lock };
+        books.load()?;
         Ok(books)
-    }
-
-    fn create(&mut self) -> Result<(), StoreError> {
-        self.id = random_uuid(&*self.random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let tag = bind::tag_of_store(&self.key, &self.id, SCHEMA, 0, &self.secrets);
-        let written = (|| {
-            // A crash before the commit leaves an empty file: the next start makes the tables.
-            let transaction = self.connection.transaction()?;
-            file::create(&transaction)?;
-            let key_tag = bind::tag_of_key(&self.key, &self.id);
-            transaction.execute("INSERT INTO store VALUES (1, ?1, ?2, 0, ?3)", params![self.id, key_tag, tag])?;
-            transaction.commit()
-        })();
-        written.map_err(|error| file::fault(&self.path, &error))
     }
 
     fn load(&mut self) -> Result<(), StoreError> {
@@ -321,4 +308,57 @@ fn parse_row((id, stages, attempt, notes, created, wrapped): RawRow) -> Result<R
         filled: wrapped.is_some(),
     };
     Ok((version, wrapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SystemRandom;
+    use crate::store::{Attempt, Notes, VersionId};
+
+    fn books(folder: &tempfile::TempDir) -> Books {
+        let key = SealKey::derive(&Secret::new(vec![1; 32]), "store").unwrap();
+        Books::open(Locked::take(&folder.path().join("store.db")).unwrap(), key, Arc::new(SystemRandom)).unwrap()
+    }
+
+    fn put(books: &mut Books, name: &StoredName, bytes: usize) -> Result<VersionId, StoreError> {
+        let (now, attempt) = (Wall::default(), Attempt::new(&SystemRandom).unwrap());
+        let id = random_uuid(&SystemRandom).unwrap().parse().unwrap();
+        books.change(name, None, |all| all.reserve(now, id, &attempt, now, &Notes::default()))?;
+        let value = Secret::new(vec![b'v'; bytes]);
+        books.change(name, Some(&value), |all| all.fill(&attempt, &Notes::default()))?;
+        books.change(name, None, |all| all.promote(now, &attempt))
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_values_and_heals() {
+        let (folder, name) = (tempfile::tempdir().unwrap(), "n".parse().unwrap());
+        let mut books = books(&folder);
+        put(&mut books, &name, 1).unwrap();
+        let full = books.connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0)).unwrap() + 1;
+        books.connection.pragma_update(None, "max_page_count", full).unwrap();
+        let changes = books.changes();
+        let refused = put(&mut books, &name, 60_000).unwrap_err();
+        assert!(matches!(&refused, StoreError::Unavailable(what) if what.contains("no room")), "{refused}");
+        assert_eq!(books.read(&name, &Which::Current).unwrap().1.len(), 1);
+        assert_eq!(books.changes(), changes + 1, "the reservation was written, the value was not");
+        books.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        put(&mut books, &name, 60_000).unwrap();
+        assert_eq!(books.read(&name, &Which::Current).unwrap().1.len(), 60_000);
+    }
+
+    #[test]
+    fn retired_versions_are_forgotten_beyond_a_bound() {
+        let (folder, name) = (tempfile::tempdir().unwrap(), "n".parse().unwrap());
+        let mut books = books(&folder);
+        for _ in 0..30 {
+            put(&mut books, &name, 1).unwrap();
+        }
+        assert_eq!(books.versions(&name).unwrap().iter().count(), 2 + crate::store::versions::MOST_RETIRED);
+        let mut again = {
+            drop(books);
+            self::books(&folder)
+        };
+        assert_eq!(again.versions(&name).unwrap().iter().count(), 2 + crate::store::versions::MOST_RETIRED);
+    }
 }

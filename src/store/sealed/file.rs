@@ -72,31 +72,67 @@ impl Locked {
         self.path.symlink_metadata().is_ok()
     }
 
-    /// Opens the file, made first if it is not there: without tables then.
-    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
-        self.check_modes()?;
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| fault(&self.path, &error))?;
-        configure(&connection).map_err(|error| fault(&self.path, &error))?;
+    /// Opens the file. Where there is none it is made, and `fill` writes its first row.
+    ///
+    /// It is made beside and renamed, so that an empty file is never one that was being made: it was cut.
+    pub(super) fn connect(
+        &self,
+        fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Connection, StoreError> {
+        if !self.exists() {
+            self.make(fill)?;
+        }
+        let metadata = self.path.symlink_metadata().map_err(|error| cannot("look at", &self.path, &error))?;
+        if !metadata.is_file() {
+            let what = format!("`{}` is not a file: give the store another path", self.path.display());
+            return Err(StoreError::Setup(what));
+        }
+        let owned = Owned { mode: metadata.mode(), uid: metadata.uid() };
+        check_file(&self.path, owned, our_uid(), Readers::Owner)?;
+        let opened = open(&self.path).and_then(|connection| configure(&connection).map(|()| connection));
+        let connection = opened.map_err(|error| fault(&self.path, &error))?;
+        self.check_schema(&connection)?;
         Ok(connection)
     }
 
-    fn check_modes(&self) -> Result<(), StoreError> {
-        let mut options = OpenOptions::new();
-        match options.write(true).create_new(true).mode(0o600).open(&self.path) {
-            Ok(_) => durable::sync_folder(folder_of(&self.path)).map_err(|error| cannot("sync", &self.path, &error)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let metadata = self.path.symlink_metadata().map_err(|error| cannot("look at", &self.path, &error))?;
-                if !metadata.is_file() {
-                    let what = format!("`{}` is not a file: give the store another path", self.path.display());
-                    return Err(StoreError::Setup(what));
-                }
-                check_file(&self.path, Owned { mode: metadata.mode(), uid: metadata.uid() }, our_uid(), Readers::Owner)
+    fn make(&self, fill: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreError> {
+        let beside = self.path.with_added_extension("new");
+        let mut journal = self.path.as_os_str().to_owned();
+        journal.push("-journal");
+        // SQLite would play a journal that a lost store left behind into the new one.
+        for left in [beside.as_path(), Path::new(&journal)] {
+            match std::fs::remove_file(left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", left, &error)),
+                Ok(()) | Err(_) => {}
             }
-            Err(error) => Err(cannot("make", &self.path, &error)),
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+        let file = file.map_err(|error| cannot("make", &beside, &error))?;
+        let filled = open(&beside).and_then(|connection| create(&connection).and_then(|()| fill(&connection)));
+        filled.map_err(|error| fault(&beside, &error))?;
+        // A crash before the renaming leaves no store; the next start makes another.
+        let renamed = file.sync_all().and_then(|()| std::fs::rename(&beside, &self.path));
+        let durable = renamed.and_then(|()| durable::sync_folder(folder_of(&self.path)));
+        durable.map_err(|error| cannot("make", &self.path, &error))
+    }
+
+    fn check_schema(&self, connection: &Connection) -> Result<(), StoreError> {
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let read = || Ok((pragma("application_id")?, pragma("user_version")?));
+        match read().map_err(|error| fault(&self.path, &error))? {
+            (APPLICATION, SCHEMA) => Ok(()),
+            (APPLICATION, version) if version > SCHEMA => Err(StoreError::Setup(format!(
+                "`{}` has schema {version}, and this bursar knows {SCHEMA}: use the newer bursar that wrote it",
+                self.path.display()
+            ))),
+            _ => Err(damaged(&self.path, "it is not a sealed store")),
         }
     }
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(path, flags)
 }
 
 /// A rollback journal, not a write-ahead log: the store is one file whenever nothing is being written, writes are
@@ -114,31 +150,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// What stands in the file.
-pub(super) enum Found {
-    /// Nothing: it is new.
-    Nothing,
-    /// A store of this schema.
-    Store,
-}
-
-/// Whether the file is new, ours, or somebody else's.
-pub(super) fn look(path: &Path, connection: &Connection) -> Result<Found, StoreError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let read = || Ok((pragma("application_id")?, pragma("user_version")?, pragma("schema_version")?));
-    match read().map_err(|error| fault(path, &error))? {
-        (0, 0, 0) => Ok(Found::Nothing),
-        (APPLICATION, SCHEMA, _) => Ok(Found::Store),
-        (APPLICATION, version, _) if version > SCHEMA => Err(StoreError::Setup(format!(
-            "`{}` has schema {version}, and this bursar knows {SCHEMA}: use the newer bursar that wrote it",
-            path.display()
-        ))),
-        _ => Err(damaged(path, "it is not a sealed store")),
-    }
-}
-
-/// Makes the tables, inside the caller's transaction.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA journal_mode = OFF")?;
     connection.execute_batch(TABLES)?;
     connection.pragma_update(None, "application_id", APPLICATION)?;
     connection.pragma_update(None, "user_version", SCHEMA)
