@@ -43,6 +43,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, AuditError> {
 }
 
 /// The last segment, as the disk has it.
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment, at start")]
 enum Found {
     Nothing,
     Segment {
