@@ -78,7 +78,8 @@ pub struct Snapshot {
     types: question::Types,
     index: slice::Index,
     authorizer: Authorizer,
-    slices: memory::Memory<SliceKey, Slice>,
+    now: question::Now,
+    slices: memory::Memory<SliceKey, Arc<Slice>>,
     verdicts: memory::Memory<VerdictKey, Ruling>,
 }
 
@@ -188,7 +189,7 @@ impl Snapshot {
     /// Whether some rule could ever permit this, whatever its conditions say.
     #[must_use]
     pub fn may_ever(&self, who: &Workload, action: Action, resource: &Resource) -> bool {
-        schema::admits(who.role, action, resource) && self.slice(who, action, resource).1.rules.permits
+        schema::admits(who.role, action, resource) && self.slice(who, action, resource).rules.permits
     }
 
     /// Whoever or whatever of `access` this snapshot does not know, as policy would write it.
@@ -200,10 +201,12 @@ impl Snapshot {
     fn remembered(&self, access: &Access, minute: Minute) -> Ruling {
         let Access { who, action, resource, scopes, audience } = access;
         let place = self.verdicts.place_of((who.role, &who.name, action, resource, scopes, audience, minute));
-        let known = self.verdicts.recall(place, |key| key.asks(access, minute));
-        let entry = known
-            .unwrap_or_else(|| self.verdicts.keep(place, VerdictKey::of(access, minute), self.decide(access, minute)));
-        entry.1.clone()
+        let known = self.verdicts.recall(place, |key| key.asks(access, minute), Ruling::clone);
+        known.unwrap_or_else(|| {
+            let ruling = self.decide(access, minute);
+            self.verdicts.keep(place, VerdictKey::of(access, minute), ruling.clone());
+            ruling
+        })
     }
 
     fn decide(&self, access: &Access, minute: Minute) -> Ruling {
@@ -211,23 +214,25 @@ impl Snapshot {
             return Ruling::denied(Why::NoPermit);
         }
         let slice = self.slice(&access.who, access.action, &access.resource);
-        let Slice { rules, ends } = &slice.1;
-        question::request(ends.clone(), access, minute)
-            .map_or_else(|| Ruling::denied(Why::Error), |request| self.ask(&request, rules))
+        let Slice { rules, ends } = &*slice;
+        let request = self.now.at(minute).and_then(|now| question::request(ends.clone(), access, now));
+        request.map_or_else(|| Ruling::denied(Why::Error), |request| self.ask(&request, rules))
     }
 
     fn ask(&self, request: &Request, rules: &slice::Slice) -> Ruling {
         Ruling::of(&self.authorizer.is_authorized(request, &rules.policies, &self.entities))
     }
 
-    fn slice(&self, who: &Workload, action: Action, resource: &Resource) -> Arc<(SliceKey, Slice)> {
+    fn slice(&self, who: &Workload, action: Action, resource: &Resource) -> Arc<Slice> {
         let place = self.slices.place_of((who.role, &who.name, action, resource));
-        let known = self.slices.recall(place, |key| {
+        let same = |key: &SliceKey| {
             key.role == who.role && key.who == who.name && key.action == action && key.resource == *resource
-        });
-        known.unwrap_or_else(|| {
+        };
+        self.slices.recall(place, same, Arc::clone).unwrap_or_else(|| {
+            let slice = Arc::new(self.find_slice(who, action, resource));
             let key = SliceKey { role: who.role, who: who.name.clone(), action, resource: resource.clone() };
-            self.slices.keep(place, key, self.find_slice(who, action, resource))
+            self.slices.keep(place, key, Arc::clone(&slice));
+            slice
         })
     }
 

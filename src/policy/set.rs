@@ -106,6 +106,7 @@ impl Ground {
             types: question::Types::parse().ok_or_else(|| ours(&"an entity type of the schema is no name"))?,
             index: slice::Index::of(policies),
             authorizer: Authorizer::new(),
+            now: question::Now::default(),
             slices: memory::Memory::with_sets(SLICE_SETS),
             verdicts: memory::Memory::with_sets(VERDICT_SETS),
         })
