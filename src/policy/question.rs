@@ -67,7 +67,7 @@ pub(super) struct Ends {
 }
 
 /// The question at the minute that is `now`; none where Cedar does not take it.
-pub(super) fn request(ends: Ends, access: &Access, now: RestrictedExpression) -> Option<Request> {
+pub(super) fn request(ends: &Ends, access: &Access, now: RestrictedExpression) -> Option<Request> {
     let strings = |words: &mut dyn Iterator<Item = &str>| {
         RestrictedExpression::new_set(words.map(|word| RestrictedExpression::new_string(word.to_owned())))
     };
@@ -76,7 +76,8 @@ pub(super) fn request(ends: Ends, access: &Access, now: RestrictedExpression) ->
         ("audience".to_owned(), strings(&mut access.audience.iter().map(|audience| audience.as_str()))),
         ("now".to_owned(), now),
     ]);
-    Request::new(ends.principal, ends.action, ends.resource, context.ok()?, None).ok()
+    let Ends { principal, action, resource } = ends.clone();
+    Request::new(principal, action, resource, context.ok()?, None).ok()
 }
 
 /// The present minute in Cedar's words. Cedar parses the name of its own function to say it: once a minute is enough.
