@@ -8,7 +8,7 @@ use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Schema, Validatio
 use super::archive::{self, Entries, Part};
 use super::rule::{self, Read, Rule};
 use super::statement::statements;
-use super::{Known, SLICE_SETS, Snapshot, UnknownIds, VERDICT_SETS, known, memory, question, schema, slice};
+use super::{Known, Snapshot, UnknownIds, VERDICT_SETS, known, memory, question, schema, slice};
 use crate::fault::{Fault, Faults, Place};
 
 /// The most rules in a set.
@@ -104,9 +104,9 @@ impl Ground {
             rules,
             entities: self.entities,
             types: question::Types::parse().ok_or_else(|| ours(&"an entity type of the schema is no name"))?,
-            index: slice::Index::of(policies),
+            index: slice::Index::of(policies).map_err(|error| ours(&error))?,
             authorizer: Authorizer::new(),
-            slices: memory::Memory::with_sets(SLICE_SETS),
+            now: question::Now::default(),
             verdicts: memory::Memory::with_sets(VERDICT_SETS),
         })
     }
