@@ -5,6 +5,7 @@
 //! serves as many as came during the one before.
 
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,7 @@ use crate::account::Nonce;
 use crate::time::{Boot, Clock};
 
 use super::commit::{Batch, Committer, Here, Terms};
+use super::gather::Gather;
 use super::line::{self, Boundary};
 use super::recover::recover;
 use super::refusals::{Due, Fate, Refusals};
@@ -279,7 +281,8 @@ impl std::fmt::Debug for Shared {
 struct Queue {
     batch: Batch,
     fate: Arc<Fated>,
-    asleep: bool,
+    /// The writer sleeps until there are so many records; none: it is awake.
+    awaited: Option<u64>,
     ended: bool,
 }
 
@@ -297,7 +300,9 @@ impl Shared {
         }
         let nth = queue.batch.push(&body, at, record.outlives_a_void_batch());
         let ticket = Ticket { fate: Arc::clone(&queue.fate), nth };
-        self.rouse(queue);
+        if queue.awaited.is_some_and(|awaited| queue.batch.len() >= awaited) {
+            self.rouse(queue);
+        }
         Ok(ticket)
     }
 
@@ -349,7 +354,7 @@ impl Shared {
 
     /// Wakes the writer if it is asleep, with the lock given back first.
     fn rouse(&self, mut queue: MutexGuard<'_, Queue>) {
-        let asleep = std::mem::take(&mut queue.asleep);
+        let asleep = queue.awaited.take().is_some();
         drop(queue);
         if asleep {
             self.work.notify_one();
@@ -357,22 +362,38 @@ impl Shared {
     }
 
     /// Takes the batch that has filled, into `batch`; waits for one, but no longer than `patience`.
-    fn take(&self, batch: &mut Batch, patience: Option<Duration>) -> Arc<Fated> {
+    fn take(&self, batch: &mut Batch, gather: &mut Gather, patience: Option<Duration>) -> Arc<Fated> {
         let next = Arc::new(Fated::default());
         let mut queue = lock(&self.queue);
         if queue.batch.is_empty() {
-            queue.asleep = true;
-            let asleep = |queue: &mut Queue| queue.asleep;
-            queue = match patience {
-                None => self.work.wait_while(queue, asleep).unwrap_or_else(PoisonError::into_inner),
-                Some(most) => {
-                    self.work.wait_timeout_while(queue, most, asleep).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            queue.asleep = false;
+            queue = self.sleep(queue, 1, patience);
+        }
+        let before = queue.batch.len();
+        let plan = if queue.ended { None } else { gather.plan(before) };
+        if let Some((wanted, most)) = plan {
+            let since = self.clock.now();
+            queue = self.sleep(queue, wanted, Some(most));
+            gather.waited(before, queue.batch.len(), self.clock.now().since(since));
         }
         std::mem::swap(&mut queue.batch, batch);
         std::mem::replace(&mut queue.fate, next)
+    }
+
+    /// Sleeps until `awaited` records wait, or someone rouses the writer, or `patience` is over.
+    fn sleep<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        awaited: u64,
+        patience: Option<Duration>,
+    ) -> MutexGuard<'a, Queue> {
+        queue.awaited = Some(awaited);
+        let asleep = |queue: &mut Queue| queue.awaited.is_some();
+        let mut queue = match patience {
+            None => self.work.wait_while(queue, asleep).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => self.work.wait_timeout_while(queue, most, asleep).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        queue.awaited = None;
+        queue
     }
 }
 
@@ -382,11 +403,17 @@ struct Writer(Arc<Shared>);
 impl Writer {
     fn run<S: Sink>(self, mut committer: Committer<S>) {
         let shared = &*self.0;
-        let mut batch = Batch::default();
+        // Waits of some ten microseconds; the kernel's default would round them up to as much again. A courtesy.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
+        let (mut batch, mut gather) = (Batch::default(), Gather::default());
         loop {
             let counting = shared.flush(false);
-            let fate = Unsettled(shared.take(&mut batch, self.patience(counting, committer.retry_at())));
-            let result = committer.commit(&batch, shared.clock.now());
+            let patience = self.patience(counting, committer.retry_at());
+            let fate = Unsettled(shared.take(&mut batch, &mut gather, patience));
+            let began = shared.clock.now();
+            let result = committer.commit(&batch, began);
+            let took = shared.clock.now().since(began);
+            gather.wrote(batch.len(), lock(&shared.queue).batch.len(), took);
             *lock(&shared.status) = Status::of(&committer);
             if batch.stop.is_some() {
                 // Before anyone hears of it: who waited for the end may open the log at once.

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod chain;
 mod commit;
 pub mod form;
+mod gather;
 #[cfg(test)]
 mod golden;
 pub mod journal;
