@@ -53,7 +53,7 @@ const EFFECTS: &[&str] = &[
 const LAWS: &[(&str, &[&str])] = &[
     ("Permit::grant", &["policy/mod.rs", "policy/judge.rs"]),
     ("Lease::grant", &["token/engine.rs"]),
-    ("Receipt::issue", &["audit/journal.rs"]),
+    ("Receipt::issue", &["audit/pending.rs"]),
 ];
 
 struct Source {
