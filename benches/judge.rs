@@ -3,7 +3,12 @@
 //! `cargo bench --bench judge`. The generator makes four rules for each workload: a permit for one provider that reads the
 //! clock, a permit for its group and a tag, a `forbid` for it and a tag, and a permit for an operator. Four of them match the
 //! question that is measured, whatever the size of the set.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench reads a clock, prints, and may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints, and may panic"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,7 +21,6 @@ use bursar::time::Wall;
 use cedar_policy::{Authorizer, Context, Entities, Policy, PolicyId, PolicySet, Request};
 
 const NOON: Wall = Wall::from_micros(1_795_262_400_000_000);
-const MINUTE: Duration = Duration::from_secs(60);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -42,7 +46,8 @@ fn generated(rules: usize) -> Snapshot {
         files.push((format!("{nth}.cedar"), text.into_bytes()));
     }
     // One file for each forty rules: a set may hold a thousand files.
-    let files = files.chunks(10).map(|chunk| (chunk[0].0.clone(), chunk.iter().flat_map(|(_, text)| text.clone()).collect()));
+    let files =
+        files.chunks(10).map(|chunk| (chunk[0].0.clone(), chunk.iter().flat_map(|(_, text)| text.clone()).collect()));
     Snapshot::from_entries(files.collect(), &known).unwrap().0
 }
 
@@ -53,7 +58,8 @@ fn plain_cedar() -> f64 {
         Policy::parse(Some(PolicyId::new(nth.to_string())), text).unwrap()
     };
     let set = PolicySet::from_policies((0..4).map(rule)).unwrap();
-    let [principal, action, resource] = [r#"Workload::"w""#, r#"Action::"token""#, r#"Provider::"p""#].map(|uid| uid.parse().unwrap());
+    let [principal, action, resource] =
+        [r#"Workload::"w""#, r#"Action::"token""#, r#"Provider::"p""#].map(|uid| uid.parse().unwrap());
     let context = r#"{"scopes": ["read"], "audience": ["https://api.example.com"], "now": {"__extn": {"fn": "datetime", "arg": "2026-11-21"}}}"#;
     let context = Context::from_json_str(context, None).unwrap();
     let request = Request::new(principal, action, resource, context, None).unwrap();
@@ -93,7 +99,10 @@ fn measured(times: u32, mut act: impl FnMut(u32)) -> f64 {
 
 fn main() {
     println!("plain Cedar, four rules that match, question made before: {:.0} ns", plain_cedar());
-    println!("{:>7} {:>9} {:>13} {:>13} {:>13} {:>13} {:>13}", "rules", "load", "remembered", "two threads", "not so", "no rule", "may_ever");
+    println!(
+        "{:>7} {:>9} {:>13} {:>13} {:>13} {:>13} {:>13}",
+        "rules", "load", "remembered", "two threads", "not so", "no rule", "may_ever"
+    );
     for rules in [48, 1_000, 10_000] {
         let began = cpu();
         let set = generated(rules);
@@ -109,13 +118,17 @@ fn main() {
         });
         // Questions that differ in their audience, in one minute.
         let audiences = (0..25_000).map(|nth| [format!("https://{nth}.example")].map(|one| one.parse().unwrap()));
-        let differing: Vec<_> = audiences.map(|one| Access { audience: one.into_iter().collect(), ..access.clone() }).collect();
+        let differing: Vec<_> =
+            audiences.map(|one| Access { audience: one.into_iter().collect(), ..access.clone() }).collect();
         let fresh = measured(5_000, |nth| judge(&differing[nth as usize], NOON));
-        let strange: Vec<_> = differing.iter().map(|access| Access { who: question(rules, 3).who, ..access.clone() }).collect();
+        let strange: Vec<_> =
+            differing.iter().map(|access| Access { who: question(rules, 3).who, ..access.clone() }).collect();
         let none = measured(5_000, |nth| judge(&strange[nth as usize], NOON));
         let ever = measured(200_000, |_| {
             black_box(set.may_ever(&access.who, access.action, &access.resource));
         });
-        println!("{rules:>7} {load:>9.1?} {remembered:>10.0} ns {shared:>10.0} ns {fresh:>10.0} ns {none:>10.0} ns {ever:>10.0} ns");
+        println!(
+            "{rules:>7} {load:>9.1?} {remembered:>10.0} ns {shared:>10.0} ns {fresh:>10.0} ns {none:>10.0} ns {ever:>10.0} ns"
+        );
     }
 }

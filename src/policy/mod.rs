@@ -145,7 +145,7 @@ impl Snapshot {
         self.rules.get(nth)
     }
 
-    /// What is to be said of rules that their `@expires` has ended by `now`: they decide nothing any more.
+    /// What is to be said of rules that their `@expires` has ended by `now`: nothing satisfies them any more.
     #[must_use]
     pub fn expired(&self, now: Wall) -> Vec<Fault> {
         let over = self.rules.iter().filter_map(|rule| rule.expires.filter(|end| *end <= now).map(|end| (rule, end)));

@@ -53,7 +53,7 @@ enum Hold {
 
 impl Index {
     /// An index of `policies`, whose ids differ.
-    pub(super) fn of(policies: impl IntoIterator<Item = Policy>) -> Result<Self, PolicySetError> {
+    pub(super) fn of(policies: impl IntoIterator<Item = Policy>) -> Result<Self, Box<PolicySetError>> {
         let mut index = Self { rules: Vec::new(), holds: HashMap::new(), held: HashMap::new() };
         for policy in policies {
             let rule = Scoped::of(policy)?;
@@ -88,7 +88,7 @@ impl Index {
 }
 
 impl Scoped {
-    fn of(policy: Policy) -> Result<Self, PolicySetError> {
+    fn of(policy: Policy) -> Result<Self, Box<PolicySetError>> {
         let id: &str = policy.id().as_ref();
         let actions = match policy.action_constraint() {
             ActionConstraint::Any => None,
@@ -102,7 +102,7 @@ impl Scoped {
             principal: policy.principal_constraint().into(),
             actions,
             resource: policy.resource_constraint().into(),
-            alone: PolicySet::from_policies([policy])?,
+            alone: PolicySet::from_policies([policy]).map_err(Box::new)?,
         })
     }
 
