@@ -1,10 +1,12 @@
 //! The question, and the shapes of its answer: who asks for what, and what policy said.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::Digest;
@@ -167,7 +169,7 @@ pub struct Scope(Arc<str>);
 pub struct Audience(Arc<str>);
 
 macro_rules! word {
-    ($type:ident, $error:ident, $max:literal, $valid:expr, $what:literal) => {
+    ($type:ident, $error:ident, $max:literal, $valid:expr, $pattern:literal, $what:literal) => {
         impl $type {
             /// The word as text.
             #[must_use]
@@ -217,6 +219,17 @@ macro_rules! word {
             }
         }
 
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let complaint = concat!("not usable: ", $what);
+                json_schema!({ "type": "string", "pattern": $pattern, "patternErrorMessage": complaint })
+            }
+        }
+
         #[doc = concat!("The text is not ", $what, ".")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
         #[error($what)]
@@ -229,6 +242,7 @@ word!(
     NotAScope,
     256,
     |b| matches!(b, 0x21 | 0x23..=0x5B | 0x5D..=0x7E),
+    r"^[\x21\x23-\x5B\x5D-\x7E]{1,256}$",
     "a scope is 1 to 256 printable ASCII characters without space, `\"` and `\\` (RFC 6749 §3.3)"
 );
 word!(
@@ -236,6 +250,7 @@ word!(
     NotAnAudience,
     512,
     |b| matches!(b, 0x21 | 0x23..=0x7E),
+    r"^[\x21\x23-\x7E]{1,512}$",
     "an audience is 1 to 512 printable ASCII characters without space and `\"`"
 );
 

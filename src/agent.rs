@@ -1,1 +1,255 @@
-//! Settings → rooms → tasks → drain.
+//! (E) The agent: settings → rooms → tasks → drain. The only place that names concrete adapters.
+
+mod check;
+mod providers;
+mod rules;
+mod sockets;
+mod stores;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Resource, getrlimit};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::access::Role;
+use crate::api::connection::{Listening, Shared, serve};
+use crate::api::{applications, operators};
+use crate::audit::keys::{self, Keys};
+use crate::audit::{self, AuditError, Journal, Mode, Start};
+use crate::broker::{Broker, Reread};
+use crate::config::{Read, Settings, meant};
+use crate::crypto::{Random, SystemRandom};
+use crate::fault::{Fault, Faults};
+use crate::peer::cgroup::ContainerRoots;
+use crate::peer::shares::{Admission, Shares};
+use crate::peer::{Peer, Sources};
+use crate::store::Shelf;
+use crate::systemd::{Inherited, NotInherited};
+use crate::telemetry::Log;
+use crate::time::{Clock, SystemClock};
+use crate::token::{Engine, keep_ahead};
+
+use providers::Providers;
+use rules::{Reader, shelf_of};
+use sockets::Socket;
+
+pub use check::policies as check_policies;
+pub use rules::Book;
+pub use sockets::NotListening;
+pub use stores::NotOpened;
+
+/// An agent that runs.
+pub struct Agent {
+    broker: Arc<Broker>,
+    journal: Journal,
+    drain: watch::Sender<bool>,
+    serving: JoinSet<()>,
+    background: JoinSet<()>,
+    warnings: Vec<Fault>,
+}
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// What a person wrote is at fault.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] NotOpened),
+    /// The audit log cannot be opened: without it nothing is handed out.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] NotListening),
+    /// What systemd passed on cannot be used.
+    #[error(transparent)]
+    Inherited(#[from] NotInherited),
+    /// A folder cannot be made.
+    #[error("the folder `{folder}` cannot be made: {error}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The runtime refused a socket.
+    #[error("a socket cannot be served: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// The rooms that an agent and the offline verbs share: the stores, and the log that every change is recorded in.
+pub struct Rooms {
+    /// Where secrets live.
+    pub shelf: Shelf,
+    /// The log.
+    pub journal: Journal,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Rooms {
+    /// Opens the stores and the log of `settings`; `book` is what the agent judges by, where there is an agent.
+    ///
+    /// # Errors
+    /// [`NotStarted`]; another process that holds a store or the log is named.
+    pub fn open(settings: &Settings, book: Option<&Book>) -> Result<Self, NotStarted> {
+        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        make_folder(&settings.agent.state_dir)?;
+        let keys = keys::load_or_make(&settings.agent.state_dir, &*random)?;
+        let stores = stores::open(settings, &clock, &random)?;
+        let shelf = shelf_of(settings, &Shelf { stores, ..Shelf::default() });
+        make_folder(&settings.audit.dir)?;
+        let journal = open_journal(settings, &keys, book, Arc::clone(&clock))?;
+        Ok(Self { shelf, journal, keys, clock, random })
+    }
+}
+
+impl Agent {
+    /// Starts the agent that the configuration at `file` describes, as `read` says; it serves when this returns.
+    ///
+    /// # Errors
+    /// [`NotStarted`]; nothing serves then.
+    pub async fn start(file: &Path, read: Read, log: Option<Log>) -> Result<Self, NotStarted> {
+        let mut book = Book::read(&read.settings)?;
+        book.refuse_missing_privilege()?;
+        let warnings = std::mem::take(&mut book.warnings);
+        let inherited = Inherited::take()?;
+        let rooms = Rooms::open(&read.settings, Some(&book))?;
+        let sockets = sockets::open(&read.settings.agent, inherited)?;
+
+        let Rooms { shelf, journal, keys, clock, random } = rooms;
+        let fingerprints = keys.current().clone();
+        let engine = Arc::new(Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints));
+        let reader = Reader {
+            file: file.to_owned(),
+            shelf,
+            providers: Providers::new(Arc::clone(&engine)),
+            log,
+            in_force: Mutex::new(read.settings.clone()),
+        };
+        let rules = reader.rules(&read, book)?;
+        let reread: Arc<dyn Reread> = Arc::new(reader);
+        let broker = Arc::new(Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread));
+
+        let (drain, draining) = watch::channel(false);
+        let shared = Shared {
+            broker: Arc::clone(&broker),
+            admission: admission(&read.settings.limits),
+            sources: Arc::new(Sources::new(clock, roots(&read.settings)?)),
+            drain: draining,
+        };
+        let serving = serve_all(sockets, &shared)?;
+        let mut background = JoinSet::new();
+        let of_the_moment = Arc::clone(&broker);
+        background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
+        Ok(Self { broker, journal, drain, serving, background, warnings })
+    }
+
+    /// What should be said although it did not stand in the way.
+    #[must_use]
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// Who answers.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Stops: no new connection, those that are there end after their request, and the log is closed in order.
+    pub async fn drain(mut self) {
+        self.broker.drain();
+        self.drain.send_replace(true);
+        while self.serving.join_next().await.is_some() {}
+        self.background.shutdown().await;
+        if let Err(why) = self.journal.stop("drain").await {
+            tracing::error!(%why, "the last record could not be written");
+        }
+    }
+}
+
+fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotStarted> {
+    let (applications, operators) = (applications(Arc::clone(&shared.broker)), operators(Arc::clone(&shared.broker)));
+    let mut serving = JoinSet::new();
+    for Socket { listener, role, workload, bound } in sockets {
+        let listener = UnixListener::from_std(listener).map_err(NotStarted::Runtime)?;
+        let router = match role {
+            Role::Workload => applications.clone(),
+            Role::Operator => operators.clone(),
+        };
+        let shared = shared.clone();
+        serving.spawn(async move {
+            serve(Listening { listener, workload, role, router }, shared).await;
+            drop(bound);
+        });
+    }
+    Ok(serving)
+}
+
+fn open_journal(
+    settings: &Settings,
+    keys: &Keys,
+    book: Option<&Book>,
+    clock: Arc<dyn Clock>,
+) -> Result<Journal, AuditError> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let made_id = format!("agent-{:08x}", u32::from_be_bytes(keys.log.prefix()));
+    let agent = settings.agent.id.as_ref().map_or(made_id.as_str(), |id| id.as_str());
+    let start = Start {
+        log: keys.log,
+        agent,
+        host: &host,
+        boot: boot.trim(),
+        version: env!("CARGO_PKG_VERSION"),
+        mode: if book.is_some() { Mode::Agent } else { Mode::Offline },
+        pid: std::process::id(),
+        uid: rustix::process::getuid().as_raw(),
+        policy: book.map(|book| book.policy.digest()),
+    };
+    Journal::open(&audit_settings(&settings.audit), &start, clock)
+}
+
+fn audit_settings(audit: &meant::Audit) -> audit::Settings {
+    audit::Settings {
+        dir: audit.dir.clone(),
+        durability: match audit.durability {
+            meant::Durability::Disk => audit::Durability::Disk,
+            meant::Durability::Os => audit::Durability::Os,
+        },
+        segment_bytes: audit.segment,
+        reserve_bytes: audit.reserve,
+    }
+}
+
+fn admission(limits: &meant::Limits) -> Arc<Admission> {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (asked, per_uid) = (limits.connections as usize, limits.connections_per_uid as usize);
+    let shares = Shares::carried_by(descriptors, Peer::DESCRIPTORS, asked, Some(per_uid));
+    if shares.connections < asked {
+        tracing::warn!(
+            "`limits.connections` is lowered from {asked} to {}, which {descriptors} descriptors carry; raise `LimitNOFILE=`",
+            shares.connections
+        );
+    }
+    Admission::new(shares)
+}
+
+fn roots(settings: &Settings) -> Result<ContainerRoots, Faults> {
+    let parsed: Result<ContainerRoots, _> = settings.container_roots.iter().map(|root| root.parse()).collect();
+    parsed.map_err(|why: crate::peer::cgroup::NotARoot| Faults::of_process(why.to_string()))
+}
+
+fn make_folder(folder: &Path) -> Result<(), NotStarted> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| NotStarted::Folder { folder: folder.to_owned(), error })
+}

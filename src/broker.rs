@@ -1,1 +1,324 @@
 //! The one page: attest → judge → obtain → record → release.
+//!
+//! Every verb of both sockets is one function here, and every function keeps this order. Who has read this
+//! page has read what bursar does. The types see to it that no step is left out: policy alone makes a
+//! [`Permit`], the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
+//! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
+//! door can turn into a body.
+
+mod case;
+mod refused;
+mod views;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+
+use crate::access::{Action, Audiences, Resource, Role, Scopes, SecretId};
+use crate::account::{Lease, Terms, TokenTerms};
+use crate::audit::{
+    Actor, DecisionId, Effect, Intent, Journal, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload, TraceId,
+};
+use crate::crypto::Random;
+use crate::fault::Faults;
+use crate::name::{Name, StoredName};
+use crate::peer::{Peer, Registry, Unidentified};
+use crate::policy::Snapshot;
+use crate::secret::Secret;
+use crate::store::{self, Attempt, Place, Shelf, StoreError, VersionId};
+use crate::time::{Clock, Moment};
+use crate::token::Provider;
+
+use case::Case;
+pub use refused::{Done, Refused, Why};
+pub use views::{ProviderStatus, Status, Whoami};
+
+/// How long a `put` may take before another may take its reservation over.
+const PUT_LEASE: Duration = Duration::from_secs(30);
+
+/// What one request is judged by. It is read once for each, so that a reload falls between two requests.
+#[derive(Debug)]
+pub struct Rules {
+    /// Who is who.
+    pub registry: Registry,
+    /// What they may have.
+    pub policy: Snapshot,
+    /// What there is to have.
+    pub providers: BTreeMap<Name, Arc<Provider>>,
+    /// Where secrets live.
+    pub shelf: Shelf,
+}
+
+/// Reads configuration and policies anew: the roof's part of a reload.
+pub trait Reread: Send + Sync + 'static {
+    /// The new rules, archived, or everything that is wrong with them.
+    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>>;
+}
+
+/// The broker: everything that a request needs.
+pub struct Broker {
+    rules: ArcSwap<Rules>,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    reread: Arc<dyn Reread>,
+    draining: AtomicBool,
+}
+
+/// A request for a token, as understood.
+#[derive(Clone, Debug)]
+pub struct TokenAsk<'a> {
+    /// The provider's name as it was written.
+    pub provider: &'a str,
+    /// The scopes that were asked for.
+    pub scopes: Scopes,
+    /// The audiences that were asked for.
+    pub audience: Audiences,
+    /// The caller's trace, if it named one.
+    pub trace: Option<TraceId>,
+}
+
+impl Broker {
+    /// A broker that judges by `rules` and records in `journal`.
+    #[must_use]
+    pub fn new(
+        rules: Rules,
+        journal: Journal,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        reread: Arc<dyn Reread>,
+    ) -> Self {
+        let draining = AtomicBool::new(false);
+        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, draining }
+    }
+
+    /// Hands a workload the token that policy allows it.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn token(&self, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
+        let began = self.clock.now();
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Token, trace: ask.trace };
+
+        let who = case.attest(&rules, Role::Workload).await?;
+        let provider = case.provider(&rules, &who, ask.provider).await?;
+        let access = case.listed(who, provider, ask.scopes, ask.audience).await?;
+        let permit = case.judge(&rules, access, began).await?;
+        let lease = case.obtained(provider.obtain(permit).await).await?;
+        let took = self.clock.now().since(began);
+        let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
+        let receipt = self.journal.append(&record).await?;
+        release(lease, receipt, self.clock.now())
+    }
+
+    /// Puts a new version of a secret into its store, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`]; the version that is served stays what it was, unless the record of its change alone was lost.
+    pub async fn put(&self, peer: &Peer, id: &SecretId, value: &Secret) -> Result<Done<VersionId>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Put, trace: None };
+
+        let permit = case.permit(&rules, Resource::Secret(id.clone())).await?;
+        let place = case.place(&rules, &permit, id).await?;
+        let began = self.clock.now();
+        let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
+        let intent = self.journal.append(&Record::Intent(intent)).await?.decision().index;
+        let stored = self.store(&place, value).await;
+        // A crash here leaves an intent without outcome: the store says whether the version became Current.
+        let took = self.clock.now().since(began);
+        let detail = stored.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+        let result = match &stored {
+            Ok(_) => OutcomeOf::Stored { version: &detail },
+            Err(error) => OutcomeOf::Failed { code: error.code(), detail: &detail },
+        };
+        // Behind the outcome in the same batch: one sync covers both.
+        drop(self.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));
+        case.operated(&permit, stored, |_| detail.clone()).await
+    }
+
+    /// Lists the secrets of every store, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn list(&self, peer: &Peer) -> Result<Done<Vec<(Name, Vec<StoredName>)>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::List, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let mut listed = Ok(Vec::new());
+        for (name, store) in &rules.shelf.stores {
+            let names = store.list().await;
+            listed = listed.and_then(|mut all: Vec<_>| {
+                all.push((name.clone(), names?));
+                Ok(all)
+            });
+        }
+        case.operated(&permit, listed, |all| format!("{} stores", all.len())).await
+    }
+
+    /// Reads configuration and policies anew, for an operator: all or nothing.
+    ///
+    /// # Errors
+    /// [`Refused`], where this operator may not. Faults in what was read are an answer, and the old rules stay.
+    pub async fn reload(&self, peer: &Peer) -> Result<Done<Result<(), Faults>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Reload, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let reloaded = self.reload_unasked().await;
+        let result = if reloaded.is_ok() { "ok" } else { "faults" };
+        case.operated(&permit, Ok(reloaded), |_| result.to_owned()).await
+    }
+
+    /// Reads configuration and policies anew: all or nothing. For SIGHUP, whose sender the kernel has judged.
+    ///
+    /// # Errors
+    /// Everything that is wrong; the old rules stay.
+    pub async fn reload_unasked(&self) -> Result<(), Faults> {
+        let reread = self.reread.reread().await;
+        let faults = reread.as_ref().err().map(ToString::to_string);
+        let snapshot =
+            reread.as_ref().map_or_else(|_| self.rules.load().policy.digest(), |rules| rules.policy.digest());
+        let record = Record::Reload(Reload { snapshot, result: faults.as_deref().map_or(Ok(()), Err) });
+        // What cannot be recorded does not come into force.
+        let recorded = self.journal.append(&record).await;
+        let rules = reread?;
+        drop(recorded.map_err(|error| Faults::of_process(error.to_string()))?);
+        self.rules.store(Arc::new(rules));
+        Ok(())
+    }
+
+    /// What this peer may know of the agent, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn status(&self, peer: &Peer) -> Result<Done<Status>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let status = Status::of(self, &rules);
+        case.operated(&permit, Ok(status), |_| String::new()).await
+    }
+
+    /// What bursar sees of a peer, and what it may ask for. It tells the peer of nothing but itself, and has no record.
+    pub async fn whoami(&self, peer: &Peer) -> Whoami {
+        let rules = self.rules.load_full();
+        let seen = peer.seen().await.into_iter().map(|(fact, value)| (fact.as_str(), value)).collect();
+        let providers = rules.providers.values();
+        let (workload, providers, problem) = match peer.attest(&rules.registry, Role::Workload).await {
+            Ok(who) => {
+                let mine = providers.filter(|one| rules.policy.may_ever(&who, Action::Token, &one.resource));
+                (Some(who.name.clone()), mine.map(|one| one.name.clone()).collect(), None)
+            }
+            Err(why) => (None, Vec::new(), Some(why.caller())),
+        };
+        Whoami { workload, seen, providers, problem }
+    }
+
+    /// Records a request that was not understood, and refuses it.
+    pub async fn malformed(&self, peer: &Peer, role: Role, action: Action, why: Why) -> Refused {
+        let case = Case { broker: self, peer, action, trace: None };
+        match case.attest(&self.rules.load_full(), role).await {
+            Ok(who) => case.refuse(Some(&who), None, None, why, "").await,
+            Err(refused) => refused,
+        }
+    }
+
+    /// Records that another process than the connector wrote to a connection, which has been closed for it.
+    pub async fn overheard(&self, peer: &Peer, fault: &Unidentified) {
+        let detail = fault.to_string();
+        let refusal = Refusal { code: fault.kind(), uid: Some(peer.uid()), detail: &detail, ..Refusal::default() };
+        // There is no reply that could depend on it.
+        let _ = self.journal.refuse(&refusal).await;
+    }
+
+    /// Whether requests can be served.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<(), Why> {
+        if self.draining.load(Ordering::Relaxed) {
+            Err(Why::Draining)
+        } else if self.journal.status().failing.is_some() {
+            Err(Why::AuditUnavailable)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From here on `/readyz` says that the agent is stopping.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The rules of the moment.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    async fn store(&self, place: &Place, value: &Secret) -> Result<VersionId, StoreError> {
+        let attempt = Attempt::new(&*self.random).map_err(|why| StoreError::Unavailable(why.to_string()))?;
+        let lease_ends = self.clock.now().wall + PUT_LEASE;
+        store::put(&*place.store, &place.name, value, &attempt, lease_ends).await
+    }
+}
+
+/// Lets a value go: the only way from a lease to something that the door can turn into a body.
+///
+/// # Errors
+/// [`Why::Internal`] if the receipt is of another record; [`Why::TemporarilyUnavailable`] if the value ended
+/// while its record was being made durable.
+pub fn release(lease: Lease, receipt: Receipt, now: Moment) -> Result<Released, Refused> {
+    let decision = receipt.decision();
+    let refused = |why| Refused { why, decision: Some(decision) };
+    let opened = lease.open(receipt.nonce());
+    let (value, terms) = opened.ok_or_else(|| refused(Why::Internal("a receipt of another record")))?;
+    let Terms::Token(TokenTerms { expires, .. }) = &terms;
+    if expires.is_some_and(|expires| expires.passed(now)) {
+        return Err(refused(Why::TemporarilyUnavailable { wait: Duration::from_secs(1) }));
+    }
+    Ok(Released { value, terms, decision, at: now })
+}
+
+/// What leaves: a value of which the record is durable.
+#[derive(Debug)]
+#[must_use]
+pub struct Released {
+    value: Arc<Secret>,
+    terms: Terms,
+    decision: DecisionId,
+    at: Moment,
+}
+
+impl Released {
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> &Secret {
+        &self.value
+    }
+
+    /// What is said of it.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The record of it.
+    #[must_use]
+    pub fn decision(&self) -> DecisionId {
+        self.decision
+    }
+
+    /// When it was released.
+    #[must_use]
+    pub fn at(&self) -> Moment {
+        self.at
+    }
+}

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing that is wrong in a file that a person wrote.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fault {
     /// Where it stands.
     pub place: Place,
@@ -17,7 +17,7 @@ pub struct Fault {
 }
 
 /// A place in a file. Lines and columns count from 1, columns in characters; 0 where only the file is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,
@@ -76,7 +76,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)?;
+        if self.place != Place::default() {
+            write!(f, "{}: ", self.place)?;
+        }
+        f.write_str(&self.what)?;
         if let Some(help) = &self.help {
             write!(f, "\n  help: {help}")?;
         }
@@ -85,11 +88,17 @@ impl fmt::Display for Fault {
 }
 
 /// Every fault that was found, in the order of their places. Never empty when returned as an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
+    /// One fault that stands in no file: the process itself could not do it.
+    #[must_use]
+    pub fn of_process(what: impl Into<String>) -> Self {
+        Fault::new(Place::default(), what).into()
+    }
+
     /// Adds one.
     pub fn push(&mut self, fault: Fault) {
         self.0.push(fault);

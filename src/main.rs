@@ -1,6 +1,11 @@
 //! Arguments in, exit code out.
 
+use bursar::secret::allocator::ZeroOnFree;
+
+#[global_allocator]
+static HEAP: ZeroOnFree = ZeroOnFree::new();
+
 fn main() -> std::process::ExitCode {
     bursar::crypto::install();
-    std::process::ExitCode::SUCCESS
+    bursar::cli::main()
 }

@@ -1,9 +1,11 @@
 //! The grammar of names: what a workload, provider, store or secret may be called.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A name of a workload, operator, provider, store, secret, group or tag.
@@ -60,6 +62,21 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl JsonSchema for Name {
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$",
+            "patternErrorMessage":
+                "not a name: use 1 to 63 of `a-z`, `0-9`, `.`, `_`, `-`, starting with a letter or digit",
+        })
     }
 }
 
@@ -124,6 +141,24 @@ impl fmt::Display for StoredName {
 impl fmt::Debug for StoredName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl JsonSchema for StoredName {
+    fn schema_name() -> Cow<'static, str> {
+        "StoredName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // A segment is not `.` and not `..`: it holds another character, or three dots.
+        let segment = r"(?:\.{0,2}[A-Za-z0-9_+=@-][A-Za-z0-9_+=.@-]*|\.{3,}[A-Za-z0-9_+=.@-]*)";
+        json_schema!({
+            "type": "string",
+            "maxLength": 255,
+            "pattern": format!("^{segment}(?:/{segment})*$"),
+            "patternErrorMessage":
+                "not a name of a secret in a store: use 1 to 255 of `A-Z a-z 0-9 / _ + = . @ -`, without empty, `.` or `..` segments",
+        })
     }
 }
 

@@ -35,6 +35,16 @@ impl Wall {
         Minute(self.0.div_euclid(60_000_000))
     }
 
+    /// Reads RFC 3339 with a date, a time and an offset: `2026-11-21T06:00:00Z`. Seconds may be left out; what is finer
+    /// than a microsecond is cut off.
+    ///
+    /// # Errors
+    /// [`NotATime`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, NotATime> {
+        let not_a_time = || NotATime(text.chars().take(80).collect());
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond())).map_err(|_| not_a_time())
+    }
+
     /// RFC 3339 in UTC with microseconds: `2026-11-21T06:00:00.000000Z`, always 27 bytes.
     #[must_use]
     pub fn rfc3339(self) -> Rfc3339 {
@@ -319,9 +329,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
 #[error("`{0}` is not a duration: write a whole number and a unit, as in `500ms`, `30s`, `15m`, `24h`, `30d`")]
 pub struct NotADuration(String);
 
+/// The text is not a point in time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`")]
+pub struct NotATime(String);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let at = Wall(1_795_240_800_123_456);
+        assert_eq!(Wall::parse(at.rfc3339().as_str()), Ok(at));
+        assert_eq!(Wall::parse("2026-11-21T07:00+01:00"), Wall::parse("2026-11-21T06:00:00Z"));
+        for bad in ["", "now", "2026-11-21", "2026-11-21T06:00:00", "06:00"] {
+            assert!(Wall::parse(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn rfc3339_agrees_with_jiff() {

@@ -1,1 +1,13 @@
-//! The door: HTTP over unix sockets.
+//! The door: HTTP/1.1 over unix sockets, for applications and for operators.
+
+mod admin;
+mod body;
+pub mod client;
+pub mod connection;
+mod form;
+mod routes;
+pub mod socket;
+
+pub use admin::operators;
+pub use form::{Carrier, Malformed, TokenForm, form_guarded, guarded};
+pub use routes::applications;

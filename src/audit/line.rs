@@ -251,6 +251,13 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
             body.key("audience");
             body.words(audience);
         }
+        Effect::Put { secret } => {
+            body.text("effect", "put");
+            body.text("resource_type", "Secret");
+            body.text("resource", &secret.to_string());
+            body.null("scopes");
+            body.null("audience");
+        }
     }
 }
 
@@ -266,6 +273,14 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
             body.key("granted");
             body.words(scopes);
             body.maybe_number("lifetime_us", lifetime.map(micros));
+        }
+        OutcomeOf::Stored { version } => {
+            body.text("result", "ok");
+            body.null("code");
+            body.detail("detail", version);
+            body.fingerprint(None);
+            body.null("granted");
+            body.null("lifetime_us");
         }
         OutcomeOf::Failed { code, detail } => {
             body.text("result", "failed");

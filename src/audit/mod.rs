@@ -25,13 +25,14 @@ mod reader;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
+pub mod told;
 pub mod verify;
 mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, Why, Workload};
+use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, SecretId, Why, Workload};
 use crate::account::{Account, Nonce};
 use crate::crypto::{Digest, Fingerprint};
 use crate::name::Name;
@@ -39,6 +40,7 @@ use crate::name::Name;
 pub use batch::Sink;
 pub use error::{AuditError, NotDurable};
 pub use ids::{DecisionId, LogId, NotADecisionId, NotALogId};
+pub use journal::Journal;
 pub use pending::Pending;
 
 /// The `v` of every line that this version writes.
@@ -120,8 +122,25 @@ pub struct Release<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(pub [u8; 16]);
 
+impl TraceId {
+    /// The trace id of a `traceparent` header (W3C Trace Context §3.2): `00-<32 hex>-<16 hex>-<2 hex>`, or a later
+    /// version that begins like it. None for anything else, and for the invalid all-zero id.
+    #[must_use]
+    pub fn of_traceparent(text: &str) -> Option<Self> {
+        let mut fields = text.split('-');
+        let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let hex = |field: &str, digits| {
+            field.len() == digits && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let whole = version != "00" || fields.next().is_none();
+        let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && whole;
+        let bits = u128::from_str_radix(trace, 16).ok().filter(|bits| valid && *bits != 0)?;
+        Some(Self(bits.to_be_bytes()))
+    }
+}
+
 /// See [`Record::Refusal`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Refusal<'a> {
     /// The error code that the caller saw, or `sender_mismatch`, which no caller sees.
     pub code: &'static str,
@@ -222,6 +241,11 @@ pub enum Effect<'a> {
         /// For which audiences.
         audience: &'a Audiences,
     },
+    /// A new version of a secret is put into its store.
+    Put {
+        /// The secret, as policy names it.
+        secret: &'a SecretId,
+    },
 }
 
 /// See [`Record::Outcome`].
@@ -246,6 +270,11 @@ pub enum OutcomeOf<'a> {
         scopes: &'a Scopes,
         /// Its lifetime from the moment the request was sent; none where the provider did not say.
         lifetime: Option<Duration>,
+    },
+    /// A version was stored, and is Current.
+    Stored {
+        /// Its id.
+        version: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {
@@ -393,5 +422,24 @@ impl Receipt {
     #[must_use]
     pub fn decision(&self) -> DecisionId {
         self.decision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_w3c_says() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |text: &str| TraceId::of_traceparent(text).map(|id| format!("{:032x}", u128::from_be_bytes(id.0)));
+        for good in ["00-T-00f067aa0ba902b7-01", "cc-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&good.replace('T', trace)).as_deref(), Some(trace), "{good}");
+        }
+        for bad in ["", "00-T-00f067aa0ba902b7", "ff-T-00f067aa0ba902b7-01", "00-T-00f067aa0ba902b7-01-more"] {
+            assert_eq!(read(&bad.replace('T', trace)), None, "{bad}");
+        }
+        assert_eq!(read("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(read("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), None);
     }
 }

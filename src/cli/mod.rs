@@ -1,1 +1,156 @@
-//! The command line: one file per verb.
+//! (E) The command line: one file per verb.
+
+mod agent;
+mod ask;
+mod audit;
+mod check;
+mod completions;
+mod config;
+mod dev;
+mod excerpt;
+mod exit;
+mod globals;
+mod man;
+mod reload;
+mod secret;
+mod show;
+mod status;
+mod token;
+mod whoami;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use exit::{Exit, Trouble};
+pub use globals::Globals;
+
+/// What a verb comes to: how it ended, or why it could not be done.
+pub type Outcome = Result<Exit, Trouble>;
+
+/// A secrets broker: short-lived credentials over a local socket, by policy, with a durable record.
+#[derive(Debug, Parser)]
+#[command(name = "bursar", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 refused by policy, 4 temporarily unavailable, \
+                          5 evidence of tampering.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Dev(dev::Dev),
+    Agent(agent::Agent),
+    Check(check::Check),
+    Token(token::Token),
+    Secret(secret::Secret),
+    Whoami(whoami::Whoami),
+    Status(status::Status),
+    Reload(reload::Reload),
+    Audit(audit::Audit),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// Runs the verb that the arguments of this process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => usage(&error),
+    };
+    exit.code().into()
+}
+
+/// The description of every verb, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+impl Cli {
+    fn run(self) -> Exit {
+        let Self { globals, verb } = self;
+        let outcome = match verb {
+            Verb::Dev(verb) => verb.run(&globals),
+            Verb::Agent(verb) => verb.run(&globals),
+            Verb::Check(verb) => verb.run(&globals),
+            Verb::Token(verb) => verb.run(&globals),
+            Verb::Secret(verb) => verb.run(&globals),
+            Verb::Whoami(verb) => verb.run(&globals),
+            Verb::Status(verb) => verb.run(&globals),
+            Verb::Reload(verb) => verb.run(&globals),
+            Verb::Audit(verb) => verb.run(&globals),
+            Verb::Config(verb) => verb.run(&globals),
+            Verb::Completions(verb) => verb.run(&globals),
+            Verb::Man(verb) => verb.run(&globals),
+        };
+        outcome.unwrap_or_else(|trouble| show::trouble(&globals, &trouble))
+    }
+}
+
+/// Help and version are answers; anything else that clap says is a wrong usage.
+fn usage(error: &clap::Error) -> Exit {
+    match error.print() {
+        Ok(()) if error.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Done,
+        Err(_) => Exit::Failed,
+    }
+}
+
+/// A verb whose room is not in this build.
+fn not_built(verb: &str) -> Outcome {
+    Err(Trouble::failed(format!("`bursar {verb}` is not available in this version")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_parses() {
+        for line in [
+            "dev --once",
+            "dev issuer",
+            "agent",
+            "check --json",
+            "token stripe --scope charges:read --scope charges:write --resource https://api.example.com --min-ttl 60s",
+            "secret put local/stripe-client",
+            "secret list",
+            "whoami --json",
+            "--json status",
+            "reload",
+            "audit verify --dir /var/lib/bursar/audit",
+            "audit query 0a1b2c3d-17",
+            "audit query -f",
+            "config schema",
+            "completions bash",
+            "man",
+            "--config /etc/other.toml check",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("bursar").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_said_with_the_code_for_it() {
+        for line in
+            ["", "tokn", "token", "token UPPER", "token stripe --min-ttl 5", "secret put", "audit query nonsense"]
+        {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let error = Cli::try_parse_from(std::iter::once("bursar").chain(words)).unwrap_err();
+            assert!(error.use_stderr(), "{line}");
+        }
+    }
+}

@@ -1,8 +1,12 @@
 //! Cryptography: `ring`, and nothing beside it.
 
+mod jwt;
+
 use std::fmt;
 
 use ring::digest;
+
+pub mod seal;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +19,23 @@ impl Digest {
         let mut out = [0; 32];
         out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
         Self(out)
+    }
+
+    /// SHA-256 of everything that `reader` gives.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl std::io::Read) -> std::io::Result<Self> {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut part = vec![0; 64 << 10];
+        loop {
+            let bytes = reader.read(&mut part)?;
+            let Some(read) = part.get(..bytes).filter(|read| !read.is_empty()) else { break };
+            context.update(read);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Ok(Self(out))
     }
 
     /// The 32 bytes.
@@ -61,6 +82,25 @@ impl Random for SystemRandom {
 #[error("the system's random generator failed")]
 pub struct NoRandomness;
 
+/// A random UUID (version 4, RFC 9562 §5.4) as text: 36 lower-case characters.
+///
+/// # Errors
+/// [`NoRandomness`] when the source fails.
+pub fn random_uuid(random: &dyn Random) -> Result<String, NoRandomness> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes)?;
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let digits = format!("{number:032x}");
+    let mut text = String::with_capacity(36);
+    for (nth, digit) in digits.chars().enumerate() {
+        if matches!(nth, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    Ok(text)
+}
+
 /// What a record says of a token: the key's number and 16 bytes of HMAC-SHA256 under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
@@ -79,6 +119,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// The key under which tokens are fingerprinted, so that a log does not help to guess them.
+#[derive(Clone)]
 pub struct FingerprintKey {
     number: u32,
     key: ring::hmac::Key,
@@ -113,4 +154,23 @@ impl fmt::Debug for FingerprintKey {
 pub fn install() {
     // Both fail only where a provider stands already: then it is ours, since nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    jwt::install();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_uuid_has_its_version_and_variant() {
+        struct Ones;
+        impl Random for Ones {
+            fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+                bytes.fill(0xff);
+                Ok(())
+            }
+        }
+        assert_eq!(random_uuid(&Ones).unwrap(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_ne!(random_uuid(&SystemRandom), random_uuid(&SystemRandom));
+    }
 }

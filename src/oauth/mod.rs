@@ -1,4 +1,20 @@
 //! RFC 6749 §4.4: what is asked of a token endpoint, and what may come back.
+//!
+//! The way of one token: [`settings`] say where the provider is and who we are there; [`discovery`] finds
+//! its token endpoint; [`client_auth`] proves who we are; [`http`] sends the request; [`answer`] and
+//! [`refusal`] decide what the answer is worth.
+
+pub mod answer;
+pub mod client_auth;
+pub mod discovery;
+pub mod http;
+pub mod object;
+pub mod refusal;
+pub mod settings;
+pub mod shown;
+pub mod tls;
+mod trouble;
+mod wire;
 
 use std::time::Duration;
 
@@ -24,8 +40,8 @@ pub struct Grant {
     pub token: Secret,
     /// The scopes it has: as answered, else as asked (RFC 6749 §5.1).
     pub scopes: Scopes,
-    /// Its lifetime, counted from `sent`; zero where it is to be served once and not cached.
-    pub lifetime: Duration,
+    /// Its lifetime, counted from `sent`; `None` where it is to be served once and not kept.
+    pub lifetime: Option<Duration>,
     /// When the request was sent.
     pub sent: Moment,
 }
@@ -48,7 +64,7 @@ pub trait Credential: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The provider refused us: asking again will not help until something is changed.
-    #[error("the provider refused with status {status}{}: {what}", .error.map(|e| format!(" and `{e}`")).unwrap_or_default())]
+    #[error("the provider refused with status {status}: {what}")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -71,4 +87,28 @@ pub enum Failure {
     /// Our own credential could not be read.
     #[error("the credential for the provider could not be read: {0}")]
     Credential(String),
+}
+
+impl Failure {
+    /// The word for it in records.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused { error, .. } => error.unwrap_or("refused"),
+            Self::Nonsense(_) => "nonsense",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Credential(_) => "credential",
+        }
+    }
+
+    /// For the operator: what happened, without secrets.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Refused { what, .. }
+            | Self::Nonsense(what)
+            | Self::Unavailable { what, .. }
+            | Self::Credential(what) => what,
+        }
+    }
 }

@@ -1,9 +1,44 @@
 //! What a workload may have: Cedar policies, loaded whole or not at all, judged fail-closed.
+//!
+//! A [`Snapshot`] is one immutable policy set with the groups and tags that it was loaded with. It answers
+//! from nothing else, and its archive is whole: who has the archive decides as the agent did.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::access::SecretId;
+use cedar_policy::{Authorizer, Decision, Entities, PolicyId, Request, Response};
+
+use crate::access::{
+    Access, Action, Audiences, Denied, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Why, Workload,
+};
+use crate::crypto::Digest;
+use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::time::{Minute, Wall};
+
+use self::question::Ends;
+
+mod archive;
+mod expiry;
+mod known;
+mod load;
+mod memory;
+mod question;
+mod rule;
+pub mod scenario;
+mod schema;
+mod set;
+mod slice;
+mod statement;
+
+pub use archive::{Entries, MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, WORKLOADS, snapshot_digest};
+pub use known::FILE as ENTITIES;
+pub use load::Loaded;
+pub use rule::{MAX_NESTING, MAX_OPERATORS, Rule};
+pub use schema::{FILE as SCHEMA, TEXT as SCHEMA_TEXT};
+pub use set::MAX_RULES;
 
 /// What the configuration and `workloads.toml` know, so that a policy cannot name what is not there.
 #[derive(Clone, Debug, Default)]
@@ -28,4 +63,240 @@ pub enum UnknownIds {
     Refuse,
     /// They are a warning: the set is shared by hosts that differ.
     Warn,
+}
+
+/// How many sets of four verdicts, and of four slices, are remembered.
+const VERDICT_SETS: usize = 2_048;
+const SLICE_SETS: usize = 128;
+
+/// One policy set, immutable. What it remembers of its verdicts is never older than their minute.
+pub struct Snapshot {
+    digest: Digest,
+    archive: Entries,
+    rules: Vec<Rule>,
+    entities: Entities,
+    types: question::Types,
+    index: slice::Index,
+    authorizer: Authorizer,
+    slices: memory::Memory<SliceKey, Slice>,
+    verdicts: memory::Memory<VerdictKey, Ruling>,
+}
+
+/// What a slice depends on.
+struct SliceKey {
+    role: Role,
+    who: Name,
+    action: Action,
+    resource: Resource,
+}
+
+/// A slice, and the names of the question in Cedar's words.
+struct Slice {
+    rules: slice::Slice,
+    ends: Ends,
+}
+
+/// Everything that a verdict depends on, beside the snapshot.
+struct VerdictKey {
+    role: Role,
+    who: Name,
+    action: Action,
+    resource: Resource,
+    scopes: Scopes,
+    audience: Audiences,
+    minute: Minute,
+}
+
+/// A verdict without its access.
+#[derive(Clone)]
+struct Ruling {
+    denied: Option<Why>,
+    policies: Arc<[Box<str>]>,
+}
+
+impl Snapshot {
+    /// Reads a policy set from its files, given as name and bytes: any `*.cedar`, and where they are there
+    /// `bursar.cedarschema` and `workloads.toml`.
+    ///
+    /// Gives the snapshot and what should be said although it does not stand in the way.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the set, each fault with its place.
+    pub fn from_entries(entries: Entries, known: &Known) -> Result<(Self, Vec<Fault>), Faults> {
+        set::read(Path::new(""), entries, known)
+    }
+
+    /// Reads a policy set from its archive: the very entries that [`Snapshot::archive`] gave.
+    ///
+    /// # Errors
+    /// What is missing, and everything that the set would not have been loaded with in the first place.
+    pub fn from_archive(entries: Entries) -> Result<Self, Faults> {
+        set::read_archive(entries)
+    }
+
+    /// The whole set: every `.cedar`, the schema it is judged by, `workloads.toml`, and the groups and tags as
+    /// `entities.json`. Sorted by name.
+    #[must_use]
+    pub fn archive(&self) -> &[(String, Vec<u8>)] {
+        &self.archive
+    }
+
+    /// The digest of [`Snapshot::archive`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The rules, sorted by their ids.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule with this id.
+    #[must_use]
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        let nth = self.rules.binary_search_by(|rule| (*rule.id).cmp(id)).ok()?;
+        self.rules.get(nth)
+    }
+
+    /// What is to be said of rules that their `@expires` has ended by `now`: they decide nothing any more.
+    #[must_use]
+    pub fn expired(&self, now: Wall) -> Vec<Fault> {
+        let over = self.rules.iter().filter_map(|rule| rule.expires.filter(|end| *end <= now).map(|end| (rule, end)));
+        let fault = |(rule, end): (&Rule, Wall)| {
+            Fault::new(rule.place.clone(), format!("the rule `{}` ended at {}", rule.id, end.rfc3339()))
+                .help("take it out, or renew its condition and its `@expires` together")
+        };
+        over.map(fault).collect()
+    }
+
+    /// Judges `access` as of the minute that `now` lies in.
+    ///
+    /// A denial where no rule permits, where one forbids, and where any rule whose scope matches cannot be
+    /// evaluated: Cedar would skip that one, and a `forbid` that is skipped allows.
+    pub fn judge(&self, access: Access, now: Wall) -> Verdict {
+        let minute = now.minute();
+        let Ruling { denied, policies } = self.remembered(&access, minute);
+        let grounds = Grounds { minute, policies, snapshot: self.digest };
+        match denied {
+            None => Verdict::Permit(Permit::grant(access, grounds)),
+            Some(why) => Verdict::Denied(Denied { access, grounds, why }),
+        }
+    }
+
+    /// Whether some rule could ever permit this, whatever its conditions say.
+    #[must_use]
+    pub fn may_ever(&self, who: &Workload, action: Action, resource: &Resource) -> bool {
+        schema::admits(who.role, action, resource) && self.slice(who, action, resource).1.rules.permits
+    }
+
+    /// Whoever or whatever of `access` this snapshot does not know, as policy would write it.
+    fn unknown_in(&self, access: &Access) -> Option<String> {
+        let Ends { principal, resource, .. } = self.ends(&access.who, access.action, &access.resource);
+        [principal, resource].into_iter().find(|uid| self.entities.get(uid).is_none()).map(|uid| uid.to_string())
+    }
+
+    fn remembered(&self, access: &Access, minute: Minute) -> Ruling {
+        let Access { who, action, resource, scopes, audience } = access;
+        let place = self.verdicts.place_of((who.role, &who.name, action, resource, scopes, audience, minute));
+        let known = self.verdicts.recall(place, |key| key.asks(access, minute));
+        let entry = known
+            .unwrap_or_else(|| self.verdicts.keep(place, VerdictKey::of(access, minute), self.decide(access, minute)));
+        entry.1.clone()
+    }
+
+    fn decide(&self, access: &Access, minute: Minute) -> Ruling {
+        if !schema::admits(access.who.role, access.action, &access.resource) {
+            return Ruling::denied(Why::NoPermit);
+        }
+        let slice = self.slice(&access.who, access.action, &access.resource);
+        let Slice { rules, ends } = &slice.1;
+        question::request(ends.clone(), access, minute)
+            .map_or_else(|| Ruling::denied(Why::Error), |request| self.ask(&request, rules))
+    }
+
+    fn ask(&self, request: &Request, rules: &slice::Slice) -> Ruling {
+        Ruling::of(&self.authorizer.is_authorized(request, &rules.policies, &self.entities))
+    }
+
+    fn slice(&self, who: &Workload, action: Action, resource: &Resource) -> Arc<(SliceKey, Slice)> {
+        let place = self.slices.place_of((who.role, &who.name, action, resource));
+        let known = self.slices.recall(place, |key| {
+            key.role == who.role && key.who == who.name && key.action == action && key.resource == *resource
+        });
+        known.unwrap_or_else(|| {
+            let key = SliceKey { role: who.role, who: who.name.clone(), action, resource: resource.clone() };
+            self.slices.keep(place, key, self.find_slice(who, action, resource))
+        })
+    }
+
+    fn find_slice(&self, who: &Workload, action: Action, resource: &Resource) -> Slice {
+        let ends = self.ends(who, action, resource);
+        Slice { rules: self.index.slice(&ends.principal, &ends.action, &ends.resource, &self.entities), ends }
+    }
+
+    fn ends(&self, who: &Workload, action: Action, resource: &Resource) -> Ends {
+        Ends {
+            principal: self.types.principal(who.role, who.name.as_str()),
+            action: self.types.action(action),
+            resource: self.types.resource(resource),
+        }
+    }
+}
+
+impl VerdictKey {
+    fn of(access: &Access, minute: Minute) -> Self {
+        Self {
+            role: access.who.role,
+            who: access.who.name.clone(),
+            action: access.action,
+            resource: access.resource.clone(),
+            scopes: access.scopes.clone(),
+            audience: access.audience.clone(),
+            minute,
+        }
+    }
+
+    fn asks(&self, access: &Access, minute: Minute) -> bool {
+        self.minute == minute
+            && self.role == access.who.role
+            && self.action == access.action
+            && self.who == access.who.name
+            && self.resource == access.resource
+            && self.scopes == access.scopes
+            && self.audience == access.audience
+    }
+}
+
+impl Ruling {
+    fn denied(why: Why) -> Self {
+        Self { denied: Some(why), policies: Arc::new([]) }
+    }
+
+    /// What Cedar's answer means here. The policies are those that determine: for an error, those that err.
+    fn of(response: &Response) -> Self {
+        let diagnostics = response.diagnostics();
+        let determining = sorted(diagnostics.reason());
+        let errors = sorted(diagnostics.errors().map(|error| match error {
+            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
+        }));
+        match (response.decision(), determining.is_empty(), errors.is_empty()) {
+            (Decision::Allow, _, true) => Self { denied: None, policies: determining },
+            (Decision::Deny, false, _) => Self { denied: Some(Why::Forbidden), policies: determining },
+            (Decision::Deny, true, true) => Self { denied: Some(Why::NoPermit), policies: determining },
+            (Decision::Allow | Decision::Deny, _, false) => Self { denied: Some(Why::Error), policies: errors },
+        }
+    }
+}
+
+fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Arc<[Box<str>]> {
+    let ids: std::collections::BTreeSet<&str> = ids.map(AsRef::as_ref).collect();
+    ids.into_iter().map(Box::from).collect()
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({}, {} rules)", self.digest, self.rules.len())
+    }
 }

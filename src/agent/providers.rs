@@ -1,0 +1,177 @@
+//! (E) From provider entries to providers: their roots are read, their credentials tied to a store. A provider whose entry
+//! did not change keeps its tokens over a reload.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::config::Read;
+use crate::config::meant::{self, AudienceParameter, ClientAuth, SecretRef, Server};
+use crate::crypto::Digest;
+use crate::fault::{Fault, Faults};
+use crate::name::Name;
+use crate::oauth::http::Endpoint;
+use crate::oauth::settings::{self, NotUsable};
+use crate::oauth::tls::{OwnRoots, Roots, Tls};
+use crate::oauth::{Credential, client_auth};
+use crate::secret::Secret;
+use crate::store::{Place, Shelf, Which};
+use crate::token::{Catalogue, Engine, Provider, Settings, Share};
+
+/// The largest `ca_file`, in bytes.
+const LARGEST_CA_FILE: u64 = 1 << 20;
+
+/// Makes providers, and remembers those it made.
+pub(super) struct Providers {
+    engine: Arc<Engine>,
+    tls: Tls,
+    made: Mutex<BTreeMap<Name, Made>>,
+}
+
+/// A provider, and what it was made of.
+#[derive(Clone)]
+struct Made {
+    entry: meant::Provider,
+    roots: Option<Digest>,
+    provider: Arc<Provider>,
+}
+
+impl Providers {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, tls: Tls::default(), made: Mutex::default() }
+    }
+
+    /// The providers of `read`, which stand in force if the caller then calls [`Self::keep`].
+    ///
+    /// # Errors
+    /// Every provider that cannot be made, each at its place.
+    pub(super) fn of(&self, read: &Read, shelf: &Shelf) -> Result<Draft, Faults> {
+        let (mut draft, mut faults) = (BTreeMap::new(), Faults::default());
+        for (name, entry) in &read.settings.providers {
+            match self.one(name, entry, shelf) {
+                Ok(made) => drop(draft.insert(name.clone(), made)),
+                Err(what) => {
+                    let place = read.places.of(&format!("provider.{name}"));
+                    faults.push(Fault::new(place, format!("the provider `{name}`: {what}")));
+                }
+            }
+        }
+        faults.or(Draft(draft))
+    }
+
+    /// From here on `draft` is what a reload is compared with.
+    pub(super) fn keep(&self, draft: Draft) {
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = draft.0;
+    }
+
+    fn one(&self, name: &Name, entry: &meant::Provider, shelf: &Shelf) -> Result<Made, String> {
+        let pem = entry.ca_file.as_deref().map(read_ca).transpose()?;
+        let roots = pem.as_deref().map(Digest::of);
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(made) = made.filter(|made| made.entry == *entry && made.roots == roots) {
+            return Ok(made);
+        }
+        let wire = settings_of(entry, pem.as_deref())?;
+        let credential = Arc::new(Stored::of(entry.client_auth.secret(), shelf)?);
+        let clock = Arc::clone(&self.engine.clock);
+        let endpoint = Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?;
+        let (settings, engine) = (token_settings(entry), Arc::clone(&self.engine));
+        let provider = Arc::new(Provider::new(name.clone(), settings, Arc::new(endpoint), engine));
+        Ok(Made { entry: entry.clone(), roots, provider })
+    }
+}
+
+/// Providers that were made and are not in force yet.
+pub(super) struct Draft(BTreeMap<Name, Made>);
+
+impl Draft {
+    /// The providers by name.
+    pub(super) fn providers(&self) -> BTreeMap<Name, Arc<Provider>> {
+        self.0.iter().map(|(name, made)| (name.clone(), Arc::clone(&made.provider))).collect()
+    }
+}
+
+/// The client credential of a provider, where a store keeps it.
+struct Stored {
+    place: Place,
+    store: Name,
+}
+
+impl Stored {
+    fn of(at: &SecretRef, shelf: &Shelf) -> Result<Self, String> {
+        let store = shelf.stores.get(&at.store).ok_or_else(|| format!("there is no store `{}`", at.store))?;
+        Ok(Self { place: Place { store: Arc::clone(store), name: at.name.clone() }, store: at.store.clone() })
+    }
+}
+
+impl Credential for Stored {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+        async {
+            let (store, name) = (&self.store, &self.place.name);
+            match self.place.store.read(name, &Which::Current).await {
+                Ok((_, value)) => Ok(Arc::new(value)),
+                Err(why) => {
+                    Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn token_settings(entry: &meant::Provider) -> Settings {
+    Settings {
+        catalogue: Catalogue {
+            scopes: entry.scopes.clone(),
+            default_scopes: entry.default_scopes.clone(),
+            audience: entry.audience.clone(),
+        },
+        refresh_at: entry.refresh_at,
+        share: match entry.share {
+            meant::Share::Workload => Share::Workload,
+            meant::Share::Host => Share::Host,
+        },
+    }
+}
+
+fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
+    let unusable = |why: NotUsable| why.to_string();
+    let server = match &entry.server {
+        Server::Issuer(text) => settings::Server::Issuer(text.parse().map_err(unusable)?),
+        Server::Endpoint(url) => settings::Server::Endpoint(url.as_str().parse().map_err(unusable)?),
+    };
+    Ok(settings::Settings {
+        server,
+        client_id: entry.client_id.parse().map_err(unusable)?,
+        client_auth: match entry.client_auth {
+            ClientAuth::Basic(_) => client_auth::ClientAuth::ClientSecretBasic,
+            ClientAuth::Post(_) => client_auth::ClientAuth::ClientSecretPost,
+        },
+        audience_as: match entry.audience_as {
+            AudienceParameter::Resource => settings::AudienceParameter::Resource,
+            AudienceParameter::Audience => settings::AudienceParameter::Audience,
+        },
+        rules: settings::Rules {
+            extra_scopes: entry.extra_scopes.clone(),
+            require_all_scopes: entry.require_all_scopes,
+            lifetime_if_missing: entry.lifetime_if_missing,
+        },
+        roots: match pem {
+            Some(pem) => Roots::Own(OwnRoots::from_pem(pem).map_err(|why| format!("`ca_file` {why}"))?),
+            None => Roots::System,
+        },
+        connect_timeout: entry.connect_timeout,
+        timeout: entry.timeout,
+    })
+}
+
+fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
+    let said = |error: std::io::Error| format!("`ca_file` `{}` cannot be read: {error}", path.display());
+    if std::fs::metadata(path).map_err(said)?.len() > LARGEST_CA_FILE {
+        return Err(format!("`ca_file` `{}` is larger than 1 MiB", path.display()));
+    }
+    std::fs::read(path).map_err(said)
+}

@@ -1,0 +1,131 @@
+//! (E) From settings and the policies directory to rules: read whole, checked whole, archived before they come into force.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::providers::Providers;
+use crate::audit::archive;
+use crate::broker::{Reread, Rules};
+use crate::config::{self, Read, Settings, reload};
+use crate::fault::{Fault, Faults, Place};
+use crate::peer::{Registry, has_ptrace};
+use crate::policy::{Known, Snapshot};
+use crate::store::Shelf;
+use crate::telemetry::Log;
+
+const WORKLOADS: &str = "workloads.toml";
+
+/// Who is who, and what they may have.
+#[derive(Debug)]
+pub struct Book {
+    /// Who is who.
+    pub registry: Registry,
+    /// What they may have.
+    pub policy: Snapshot,
+    /// What should be said although it does not stand in the way.
+    pub warnings: Vec<Fault>,
+}
+
+impl Book {
+    /// Reads the policies directory of `settings`.
+    ///
+    /// # Errors
+    /// Everything that is wrong in `workloads.toml` and the policies, each at its place.
+    pub fn read(settings: &Settings) -> Result<Self, Faults> {
+        let dir = &settings.agent.policies;
+        let file = dir.join(WORKLOADS);
+        let text = config::load::text_of(&file)?;
+        let listeners: BTreeSet<_> = settings.agent.listeners.iter().map(|one| one.workload.clone()).collect();
+        let registry = Registry::read(&file, &text, Some(&listeners))?;
+        let loaded = Snapshot::load(dir, &known(settings, &registry))?;
+        let archived = loaded.snapshot.archive().iter().find(|(name, _)| name == WORKLOADS);
+        if archived.is_none_or(|(_, bytes)| *bytes != text.as_bytes()) {
+            return Err(Fault::new(Place::file(file), "it changed while it was read").help("try again").into());
+        }
+        Ok(Self { registry, policy: loaded.snapshot, warnings: loaded.warnings })
+    }
+
+    /// Whether this process can read the facts that workloads select on.
+    ///
+    /// # Errors
+    /// A fault for every workload whose facts it cannot read.
+    pub fn refuse_missing_privilege(&self) -> Result<(), Faults> {
+        if has_ptrace() {
+            return Ok(());
+        }
+        let fault = |name| {
+            let what =
+                format!("`{name}` selects on its executable, which needs CAP_SYS_PTRACE for other users' processes");
+            Fault::new(Place::file(WORKLOADS), what)
+                .help("install the drop-in `bursar.service.d/exe-facts.conf`, or select on `unit` instead")
+        };
+        let mut faults = Faults::default();
+        self.registry.needs_ptrace().map(fault).for_each(|fault| faults.push(fault));
+        faults.or(())
+    }
+}
+
+fn known(settings: &Settings, registry: &Registry) -> Known {
+    Known {
+        workloads: registry.workloads(),
+        operators: registry.operators(),
+        providers: settings.provider_tags(),
+        secrets: settings.secret_ids(),
+        unknown: settings.agent.unknown_ids,
+    }
+}
+
+/// The secrets that have a name of their own, over the stores that stand open.
+pub(super) fn shelf_of(settings: &Settings, shelf: &Shelf) -> Shelf {
+    let entry = |(name, secret): (&crate::name::Name, &config::meant::Secret)| {
+        (name.clone(), (secret.at.store.clone(), secret.at.name.clone()))
+    };
+    Shelf { stores: shelf.stores.clone(), entries: settings.secrets.iter().map(entry).collect() }
+}
+
+/// Reads everything anew, and puts it in place of what was.
+pub(super) struct Reader {
+    pub(super) file: PathBuf,
+    pub(super) shelf: Shelf,
+    pub(super) providers: Providers,
+    pub(super) log: Option<Log>,
+    pub(super) in_force: Mutex<Settings>,
+}
+
+impl Reread for Reader {
+    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>> {
+        async move { tokio::task::block_in_place(|| self.read()) }.boxed()
+    }
+}
+
+impl Reader {
+    fn read(&self) -> Result<Rules, Faults> {
+        let read = config::load(&self.file)?;
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        reload::allowed(&in_force, &read.settings, &read.places)?;
+        let book = Book::read(&read.settings)?;
+        book.refuse_missing_privilege()?;
+        let rules = self.rules(&read, book)?;
+        if let Some(log) = &self.log {
+            log.set_level(read.settings.log.level);
+        }
+        *in_force = read.settings;
+        Ok(rules)
+    }
+
+    /// The rules of `read` and `book`, with the snapshot archived beside the log.
+    pub(super) fn rules(&self, read: &Read, book: Book) -> Result<Rules, Faults> {
+        let shelf = shelf_of(&read.settings, &self.shelf);
+        let draft = self.providers.of(read, &shelf)?;
+        let policy = book.policy;
+        archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
+            .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
+        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf };
+        self.providers.keep(draft);
+        Ok(rules)
+    }
+}

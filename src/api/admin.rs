@@ -1,0 +1,99 @@
+//! The operators' routes: internal, for the command line of the same version.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use serde::Serialize;
+
+use super::form;
+use super::routes::{Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
+use crate::access::{Action, Role, SecretId};
+use crate::broker::{Broker, Done, Refused, Why};
+use crate::fault::Fault;
+use crate::peer::Peer;
+use crate::secret::Secret;
+use crate::store::MOST_VALUE_BYTES;
+
+/// The routes of the admin socket.
+pub fn operators(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/reload", post(reload))
+        .route("/secrets", get(list))
+        .route("/secrets/{*id}", put(store))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(broker)
+}
+
+type Door = State<Arc<Broker>>;
+type From = Extension<Arc<Peer>>;
+
+async fn status(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => shown(broker.status(&peer).await, |status| status),
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
+    }
+}
+
+/// What a reload came to: no faults, or all of them.
+#[derive(Serialize)]
+struct Reloaded {
+    reloaded: bool,
+    faults: Vec<Fault>,
+}
+
+async fn reload(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    if let Err(why) = form::guarded(&headers) {
+        return refuse(&broker, &peer, (Role::Operator, Action::Reload), Unread::Malformed(why)).await;
+    }
+    shown(broker.reload(&peer).await, |result| {
+        let faults: Vec<_> =
+            result.err().iter().flat_map(|faults| faults.iter().cloned().collect::<Vec<_>>()).collect();
+        Reloaded { reloaded: faults.is_empty(), faults }
+    })
+}
+
+async fn list(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => {
+            shown(broker.list(&peer).await, |listed| listed.into_iter().collect::<std::collections::BTreeMap<_, _>>())
+        }
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::List), Unread::Malformed(why)).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Stored {
+    version: String,
+}
+
+async fn store(broker: Door, peer: From, Path(id): Path<String>, request: Request) -> Response {
+    let read = async {
+        form::guarded(request.headers()).map_err(Unread::Malformed)?;
+        let id: SecretId = id.parse().map_err(|_| Unread::Name)?;
+        let value = Secret::copy_of(&whole_body(request.into_body(), MOST_VALUE_BYTES).await?);
+        Ok((id, value))
+    };
+    match read.await {
+        Ok((id, value)) => shown(broker.put(&peer, &id, &value).await, |id| Stored { version: id.to_string() }),
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Put), why).await,
+    }
+}
+
+fn shown<T, U: Serialize>(done: Result<Done<T>, Refused>, body: impl FnOnce(T) -> U) -> Response {
+    let (decision, bytes) = match done {
+        Ok(Done { result, decision }) => (decision, serde_json::to_vec(&body(result))),
+        Err(refused) => return show(&refused),
+    };
+    match bytes {
+        Ok(bytes) => super::routes::named(json(StatusCode::OK, bytes.into()), decision),
+        Err(_) => show(&Refused { why: Why::Internal("the answer could not be written"), decision: Some(decision) }),
+    }
+}

@@ -1,0 +1,158 @@
+//! The bodies on the wire: what a released token and an error look like. Pure.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::account::{Freshness, Terms, TokenTerms};
+use crate::broker::{Refused, Released, Why};
+use crate::store::StoreError;
+
+/// A token as RFC 6749 §5.1 writes it, with `age` (seconds since it was asked for) and `stale` beside it.
+///
+/// `expires_in` is whole seconds, rounded down; it is absent where the provider did not say. `scope` is
+/// absent for a token without scopes.
+#[must_use]
+pub fn token(released: &Released) -> Bytes {
+    let Terms::Token(terms) = released.terms();
+    let value = released.value().expose();
+    let mut out = Vec::with_capacity(value.len() + 192);
+    out.extend_from_slice(b"{\"access_token\":\"");
+    escape(value, &mut out);
+    out.extend_from_slice(b"\",\"token_type\":\"Bearer\"");
+    // Writing to a vector does not fail.
+    let _ = rest(terms, released, &mut out);
+    Bytes::from(out)
+}
+
+fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let now = released.at();
+    if let Some(expires) = terms.expires {
+        write!(out, ",\"expires_in\":{}", expires.left(now).as_secs())?;
+    }
+    if !terms.scopes.is_empty() {
+        // No scope holds a character that JSON escapes (RFC 6749 §3.3).
+        write!(out, ",\"scope\":\"{}\"", terms.scopes)?;
+    }
+    let stale = terms.freshness == Freshness::Stale;
+    write!(out, ",\"age\":{},\"stale\":{stale}}}", now.since(terms.obtained).as_secs())
+}
+
+/// A token is printable ASCII (RFC 6749 appendix A.12): only the quote and the backslash need care.
+fn escape(token: &[u8], out: &mut Vec<u8>) {
+    for &byte in token {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+}
+
+/// The one error body: OAuth's members (RFC 6749 §5.2), `decision` and `remedy`, and those of RFC 9457.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody<'a> {
+    /// The stable code.
+    pub error: &'a str,
+    /// What is wrong, for people.
+    pub error_description: &'a str,
+    /// The record of it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// The provider's own code, where it refused us with a registered one (RFC 6749 §5.2, RFC 8707 §2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_error: Option<&'static str>,
+    /// What to do next.
+    pub remedy: &'a str,
+    /// RFC 9457: `urn:bursar:error:<code>`.
+    pub r#type: String,
+    /// RFC 9457: the status in words.
+    pub title: &'a str,
+    /// RFC 9457: the status.
+    pub status: u16,
+    /// RFC 9457: the same as `error_description`.
+    pub detail: &'a str,
+}
+
+/// How a refusal is shown: the one map from errors to HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The status.
+    pub status: StatusCode,
+    /// The stable code.
+    pub error: &'static str,
+    /// What is wrong.
+    pub description: String,
+    /// What to do next.
+    pub remedy: &'static str,
+    /// `Retry-After`, in whole seconds, at least 1.
+    pub retry_after: Option<u64>,
+}
+
+impl Shown {
+    /// How `why` is shown.
+    #[must_use]
+    pub fn of(why: &Why) -> Self {
+        let (status, remedy) = match why {
+            Why::Unidentified(_) => (
+                StatusCode::FORBIDDEN,
+                "run `bursar whoami` as this process; an entry of `workloads.toml` has to match what it prints, and only one",
+            ),
+            Why::AccessDenied => (
+                StatusCode::FORBIDDEN,
+                "ask for less, or ask those who own the policies for a permit and name this decision to them",
+            ),
+            Why::InvalidRequest(_) | Why::InvalidScope(_) | Why::InvalidTarget(_) | Why::UnsupportedGrantType => {
+                (StatusCode::BAD_REQUEST, "correct the request as the description says")
+            }
+            Why::NotFound => (StatusCode::NOT_FOUND, "correct the path"),
+            Why::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "correct the method"),
+            Why::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "send less"),
+            Why::SlowDown { .. } => (StatusCode::TOO_MANY_REQUESTS, "wait as `Retry-After` says, and ask less often"),
+            Why::Provider { .. } => (
+                StatusCode::BAD_GATEWAY,
+                "the operator finds the provider's answer in the record of this decision: `bursar audit query`",
+            ),
+            Why::TemporarilyUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "try again as `Retry-After` says"),
+            Why::Store(error) => (store_status(error), "the description says what to do"),
+            Why::AuditUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "nothing is handed out that cannot be recorded: the operator has to look at the audit log's disk",
+            ),
+            Why::Draining => (StatusCode::SERVICE_UNAVAILABLE, "try again: bursar is stopping or being replaced"),
+            Why::Internal(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "this is bursar's fault: the operator finds more in its log")
+            }
+        };
+        let retry_after = why.retry_after().map(|wait| wait.as_secs_f64().ceil().max(1.0) as u64);
+        Self { status, error: why.code(), description: why.to_string(), remedy, retry_after }
+    }
+}
+
+fn store_status(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::NotFound(_) => StatusCode::NOT_FOUND,
+        StoreError::Fenced(_) | StoreError::Taken(..) => StatusCode::CONFLICT,
+        StoreError::ReadOnly(_) | StoreError::Invalid(_) => StatusCode::BAD_REQUEST,
+        StoreError::Setup(_) | StoreError::Damaged(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        StoreError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The bytes of the error body for `refused`.
+#[must_use]
+pub fn error(shown: &Shown, refused: &Refused) -> Bytes {
+    let body = ErrorBody {
+        error: shown.error,
+        error_description: &shown.description,
+        decision: refused.decision.map(|decision| decision.to_string()),
+        provider_error: refused.why.provider_error(),
+        remedy: shown.remedy,
+        r#type: format!("urn:bursar:error:{}", shown.error),
+        title: shown.status.canonical_reason().unwrap_or_default(),
+        status: shown.status.as_u16(),
+        detail: &shown.description,
+    };
+    Bytes::from(serde_json::to_vec(&body).unwrap_or_default())
+}

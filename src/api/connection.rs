@@ -1,0 +1,165 @@
+//! (E) Connections: accepted within limits, each with the peer that the kernel names, served until it ends
+//! or the agent drains.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::access::Role;
+use crate::broker::Broker;
+use crate::name::Name;
+use crate::peer::shares::{Admission, Full, Guard};
+use crate::peer::{Peer, Sources, Stream};
+
+/// How long a connection may be silent, or take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest head of a request, in bytes: all of its lines together.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// How long connections have to end when the agent drains.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most headers of a request.
+const MOST_HEADERS: usize = 64;
+
+/// A listening socket, and whom it is bound to.
+pub struct Listening {
+    /// The socket.
+    pub listener: UnixListener,
+    /// The workload to which the path is bound, if it is.
+    pub workload: Option<Name>,
+    /// Who asks there.
+    pub role: Role,
+    /// What is served there.
+    pub router: Router,
+}
+
+/// What all sockets share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Who answers.
+    pub broker: Arc<Broker>,
+    /// How many connections there may be.
+    pub admission: Arc<Admission>,
+    /// What is asked to know a peer.
+    pub sources: Arc<Sources>,
+    /// Turns true when the agent drains.
+    pub drain: watch::Receiver<bool>,
+}
+
+/// Serves a socket until the agent drains and the connections have ended, or have had their time.
+pub async fn serve(socket: Listening, shared: Shared) {
+    let mut drain = shared.drain.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            _ = drain.wait_for(|draining| *draining) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (workload, router) = (socket.workload.clone(), socket.router.clone());
+                let connection = Connection { workload, role: socket.role, router, shared: shared.clone() };
+                connections.spawn(connection.run(stream));
+            }
+            Err(error) => rest_after(&error).await,
+        }
+    }
+    drop(socket.listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
+        tracing::warn!("connections that did not end within 10 s are cut");
+    }
+}
+
+/// Out of descriptors, say: a short rest lets some connection end.
+async fn rest_after(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted; if this goes on, raise `LimitNOFILE=` or lower `limits.connections`");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+struct Connection {
+    workload: Option<Name>,
+    role: Role,
+    router: Router,
+    shared: Shared,
+}
+
+impl Connection {
+    async fn run(self, socket: UnixStream) {
+        // Whoever is gone already gets no answer, and asked for nothing.
+        let Ok((peer, stream)) = Peer::of(socket, self.workload.clone(), Arc::clone(&self.shared.sources)) else {
+            return;
+        };
+        match self.admit(&peer).await {
+            Ok(guard) => {
+                self.serve(Arc::clone(&peer), stream).await;
+                drop(guard);
+            }
+            Err(full) => turn_away(stream, &full).await,
+        }
+        if let Some(fault) = peer.fault() {
+            self.shared.broker.overheard(&peer, fault).await;
+        }
+    }
+
+    /// A peer that maps to nobody has its place among all the others who do not.
+    async fn admit(&self, peer: &Peer) -> Result<Guard, Full> {
+        let mut guard = self.shared.admission.enter(peer.uid(), true)?;
+        if peer.attest(&self.shared.broker.rules().registry, self.role).await.is_err() {
+            guard.unidentified()?;
+        }
+        Ok(guard)
+    }
+
+    async fn serve(&self, peer: Arc<Peer>, stream: Stream) {
+        let router = self.router.clone().layer(axum::Extension(peer));
+        let service = TowerToHyperService::new(router);
+        let mut serving = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(LONGEST_HEAD)
+                .max_headers(MOST_HEADERS)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let mut drain = self.shared.drain.clone();
+        tokio::select! {
+            // How a connection ends is the peer's matter: what is ours to say, `overheard` says.
+            _ = serving.as_mut() => return,
+            _ = drain.wait_for(|draining| *draining) => serving.as_mut().graceful_shutdown(),
+        }
+        let _ = serving.await;
+    }
+}
+
+/// Tells a peer over its share, without reading what it asks.
+async fn turn_away(mut stream: Stream, full: &Full) {
+    let body = serde_json::json!({
+        "error": "slow_down",
+        "error_description": full.to_string(),
+        "remedy": "keep connections alive and use fewer of them",
+        "status": 429,
+    })
+    .to_string();
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         cache-control: no-store\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let told = async {
+        stream.write_all((head + &body).as_bytes()).await?;
+        stream.shutdown().await
+    };
+    // A peer that does not listen is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+}

@@ -1,0 +1,178 @@
+//! What a request says: parameters of a form or a query, and the guard against requests that a browser or a
+//! proxy was talked into. Pure.
+
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
+
+use crate::access::{Audiences, Scopes};
+
+/// The most parameters that a request may have.
+const MOST_PARAMETERS: usize = 64;
+
+/// Why a request is not understood. Nothing of the request is repeated: it may hold a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Neither the header nor a form that a browser could not have been talked into.
+    #[error("send the header `Bursar: 1`")]
+    Guard,
+    /// The body is not a form.
+    #[error("send `Content-Type: application/x-www-form-urlencoded`")]
+    ContentType,
+    /// A parameter that may stand once stands twice (RFC 6749 §3.2).
+    #[error("the parameter `{0}` may be given once")]
+    Repeated(&'static str),
+    /// More parameters than any request needs.
+    #[error("a request has at most 64 parameters")]
+    TooMany,
+    /// The text is not UTF-8.
+    #[error("the parameters are not UTF-8")]
+    NotUtf8,
+    /// A required parameter is missing.
+    #[error("the parameter `{0}` is required")]
+    Missing(&'static str),
+    /// A scope that is none.
+    #[error(
+        "a scope is 1 to 256 printable ASCII characters without space, `\"` and `\\`; scopes stand apart by one space"
+    )]
+    Scope,
+    /// An audience or resource that is none.
+    #[error("a resource or audience is 1 to 512 printable ASCII characters without space and `\"`")]
+    Audience,
+    /// A parameter whose effect is not built yet.
+    #[error("the parameter `{0}` is not available in this version")]
+    NotAvailable(&'static str),
+    /// A grant that is not ours (RFC 6749 §5.2, `unsupported_grant_type`).
+    #[error("the only `grant_type` is `client_credentials`")]
+    GrantType,
+}
+
+/// A request for a token, as understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenForm {
+    /// The `provider` parameter, for `POST /token`.
+    pub provider: Option<String>,
+    /// `scope`, empty if absent.
+    pub scopes: Scopes,
+    /// Every `resource` and `audience`.
+    pub audience: Audiences,
+}
+
+/// How the parameters came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// In a form: `grant_type` is required (RFC 6749 §4.4.2).
+    Form,
+    /// In a query: there is no `grant_type`.
+    Query,
+}
+
+impl TokenForm {
+    /// Reads `application/x-www-form-urlencoded` bytes.
+    ///
+    /// Parameters without a value count as absent and unknown ones are ignored (RFC 6749 §3.2), so are
+    /// `client_id`, `client_secret` and the like, which stock OAuth clients send.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse(bytes: &[u8], carrier: Carrier) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)?;
+        let (mut provider, mut scope, mut grant_type) = (None, None, None);
+        let mut audience = Vec::new();
+        for (nth, (name, value)) in form_urlencoded::parse(text.as_bytes()).enumerate() {
+            if nth >= MOST_PARAMETERS {
+                return Err(Malformed::TooMany);
+            }
+            if value.is_empty() {
+                continue;
+            }
+            match &*name {
+                "provider" => once("provider", &mut provider, value.into_owned())?,
+                "scope" => once("scope", &mut scope, Scopes::parse(&value).map_err(|_| Malformed::Scope)?)?,
+                "grant_type" => once("grant_type", &mut grant_type, value.into_owned())?,
+                "resource" | "audience" => audience.push(value.parse().map_err(|_| Malformed::Audience)?),
+                "min_ttl" => return Err(Malformed::NotAvailable("min_ttl")),
+                _ => {}
+            }
+        }
+        match (grant_type.as_deref(), carrier) {
+            (Some("client_credentials"), _) | (None, Carrier::Query) => {}
+            (None, Carrier::Form) => return Err(Malformed::Missing("grant_type")),
+            (Some(_), _) => return Err(Malformed::GrantType),
+        }
+        Ok(Self { provider, scopes: scope.unwrap_or_default(), audience: audience.into_iter().collect() })
+    }
+}
+
+fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Malformed::Repeated(name)),
+    }
+}
+
+/// Whether the request carries the header `Bursar: 1`, which no browser and no blind proxy adds.
+///
+/// # Errors
+/// [`Malformed::Guard`].
+pub fn guarded(headers: &HeaderMap) -> Result<(), Malformed> {
+    if headers.get("bursar").is_some_and(|value| value == "1") { Ok(()) } else { Err(Malformed::Guard) }
+}
+
+/// Whether a form may be taken: it says that it is one, and it carries the guard or no mark of a browser's page or a proxy.
+///
+/// # Errors
+/// [`Malformed::ContentType`], [`Malformed::Guard`].
+pub fn form_guarded(headers: &HeaderMap) -> Result<(), Malformed> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Malformed::ContentType);
+    }
+    let marked = [ORIGIN, REFERER, VIA, FORWARDED].iter().any(|name| headers.contains_key(name))
+        || headers.keys().any(|name| name.as_str().starts_with("x-forwarded-"));
+    if marked { guarded(headers) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(text: &str) -> Result<TokenForm, Malformed> {
+        TokenForm::parse(text.as_bytes(), Carrier::Form)
+    }
+
+    #[test]
+    fn a_form_is_read_as_rfc_6749_says() {
+        let read = form("grant_type=client_credentials&scope=b+a&resource=urn%3Ax&audience=urn:y&client_id=z&new=1");
+        let read = read.unwrap();
+        assert_eq!((read.scopes.to_string(), read.audience.to_string()), ("a b".into(), "urn:x urn:y".into()));
+        assert_eq!(form("grant_type=client_credentials&scope=").unwrap(), TokenForm::default());
+    }
+
+    #[test]
+    fn a_malformed_form_is_named() {
+        assert_eq!(form("scope=a"), Err(Malformed::Missing("grant_type")));
+        assert_eq!(form("grant_type=password"), Err(Malformed::GrantType));
+        assert_eq!(form("grant_type=client_credentials&scope=a&scope=b"), Err(Malformed::Repeated("scope")));
+        assert_eq!(form("grant_type=client_credentials&scope=%22"), Err(Malformed::Scope));
+        assert_eq!(form("grant_type=client_credentials&resource=a%20b"), Err(Malformed::Audience));
+        assert_eq!(form("grant_type=client_credentials&min_ttl=5s"), Err(Malformed::NotAvailable("min_ttl")));
+        assert_eq!(form(&"a=1&".repeat(65)), Err(Malformed::TooMany));
+        assert_eq!(TokenForm::parse(b"\xff", Carrier::Form), Err(Malformed::NotUtf8));
+    }
+
+    #[test]
+    fn a_form_from_a_page_or_a_proxy_needs_the_guard() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(form_guarded(&headers), Err(Malformed::ContentType));
+        headers.insert(CONTENT_TYPE, "Application/x-www-form-urlencoded; charset=utf-8".parse().unwrap());
+        assert_eq!(form_guarded(&headers), Ok(()));
+        for name in ["origin", "referer", "via", "forwarded", "x-forwarded-for", "x-forwarded-proto"] {
+            let mut marked = headers.clone();
+            marked.insert(name, "x".parse().unwrap());
+            assert_eq!(form_guarded(&marked), Err(Malformed::Guard), "{name}");
+            marked.insert("bursar", "1".parse().unwrap());
+            assert_eq!(form_guarded(&marked), Ok(()), "{name}, guarded");
+        }
+    }
+}

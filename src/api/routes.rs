@@ -1,0 +1,185 @@
+//! The applications' routes: one function for each, which understands the request, asks the broker, and shows the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use super::body::{self, Shown};
+use super::form::{self, Carrier, Malformed, TokenForm};
+use crate::access::{Action, Role};
+use crate::audit::{DecisionId, TraceId};
+use crate::broker::{Broker, Refused, Released, TokenAsk, Why};
+use crate::peer::Peer;
+
+/// The longest body of a request, in bytes.
+const LONGEST_BODY: usize = 16 * 1024;
+/// How long a request's body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The routes of the applications' socket.
+pub fn applications(broker: Arc<Broker>) -> Router {
+    Router::new()
+        .route("/token/{provider}", post(post_token).get(get_token))
+        .route("/token", post(post_token_anywhere))
+        .route("/whoami", get(whoami))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(broker)
+}
+
+/// What a request on these routes that is not understood was about.
+const TOKEN: (Role, Action) = (Role::Workload, Action::Token);
+
+type Door = State<Arc<Broker>>;
+type From = Extension<Arc<Peer>>;
+
+async fn post_token(broker: Door, peer: From, Path(provider): Path<String>, request: Request) -> Response {
+    let trace = trace_of(request.headers());
+    match token_form(request).await {
+        Ok(form) => answer_token(&broker, &peer, &provider, form, trace).await,
+        Err(why) => refuse(&broker, &peer, TOKEN, why).await,
+    }
+}
+
+async fn post_token_anywhere(broker: Door, peer: From, request: Request) -> Response {
+    let trace = trace_of(request.headers());
+    let form = token_form(request).await.and_then(|mut form| {
+        let provider = form.provider.take().ok_or(Unread::Malformed(Malformed::Missing("provider")))?;
+        Ok((provider, form))
+    });
+    match form {
+        Ok((provider, form)) => answer_token(&broker, &peer, &provider, form, trace).await,
+        Err(why) => refuse(&broker, &peer, TOKEN, why).await,
+    }
+}
+
+async fn get_token(broker: Door, peer: From, Path(provider): Path<String>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let form = form::guarded(request.headers()).and_then(|()| TokenForm::parse(query.as_bytes(), Carrier::Query));
+    match form {
+        Ok(form) => answer_token(&broker, &peer, &provider, form, trace_of(request.headers())).await,
+        Err(why) => refuse(&broker, &peer, TOKEN, Unread::Malformed(why)).await,
+    }
+}
+
+async fn answer_token(
+    broker: &Broker,
+    peer: &Peer,
+    provider: &str,
+    form: TokenForm,
+    trace: Option<TraceId>,
+) -> Response {
+    let ask = TokenAsk { provider, scopes: form.scopes, audience: form.audience, trace };
+    match broker.token(peer, ask).await {
+        Ok(released) => released_token(&released),
+        Err(refused) => show(&refused),
+    }
+}
+
+async fn whoami(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => json(StatusCode::OK, serde_json::to_vec(&broker.whoami(&peer).await).unwrap_or_default().into()),
+        Err(why) => refuse(&broker, &peer, TOKEN, Unread::Malformed(why)).await,
+    }
+}
+
+pub(super) async fn healthz() -> Response {
+    json(StatusCode::OK, Bytes::from_static(b"{\"status\":\"ok\"}"))
+}
+
+pub(super) async fn readyz(broker: Door) -> Response {
+    match broker.ready() {
+        Ok(()) => json(StatusCode::OK, Bytes::from_static(b"{\"status\":\"ready\"}")),
+        Err(why) => show(&Refused { why, decision: None }),
+    }
+}
+
+pub(super) async fn not_found() -> Response {
+    show(&Refused { why: Why::NotFound, decision: None })
+}
+
+pub(super) async fn method_not_allowed() -> Response {
+    show(&Refused { why: Why::MethodNotAllowed, decision: None })
+}
+
+/// Why a request was not read.
+pub(super) enum Unread {
+    Malformed(Malformed),
+    Name,
+    TooLarge,
+    TooSlow,
+}
+
+async fn token_form(request: Request) -> Result<TokenForm, Unread> {
+    form::form_guarded(request.headers()).map_err(Unread::Malformed)?;
+    let bytes = whole_body(request.into_body(), LONGEST_BODY).await?;
+    TokenForm::parse(&bytes, Carrier::Form).map_err(Unread::Malformed)
+}
+
+pub(super) async fn whole_body(body: Body, most: usize) -> Result<Bytes, Unread> {
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Unread::TooLarge),
+        Err(_) => Err(Unread::TooSlow),
+    }
+}
+
+pub(super) async fn refuse(broker: &Broker, peer: &Peer, (role, action): (Role, Action), why: Unread) -> Response {
+    let why = match why {
+        Unread::Malformed(Malformed::GrantType) => Why::UnsupportedGrantType,
+        Unread::Malformed(Malformed::Scope) => Why::InvalidScope(Malformed::Scope.to_string()),
+        Unread::Malformed(Malformed::Audience) => Why::InvalidTarget(Malformed::Audience.to_string()),
+        Unread::Malformed(malformed) => Why::InvalidRequest(malformed.to_string()),
+        Unread::Name => Why::InvalidRequest("a secret is named `NAME` or `STORE/NAME`".into()),
+        Unread::TooLarge => return show(&Refused { why: Why::TooLarge, decision: None }),
+        Unread::TooSlow => Why::InvalidRequest("the body did not arrive within 10 s".into()),
+    };
+    show(&broker.malformed(peer, role, action, why).await)
+}
+
+fn released_token(released: &Released) -> Response {
+    named(json(StatusCode::OK, body::token(released)), released.decision())
+}
+
+/// The reply, with the record of it.
+pub(super) fn named(mut response: Response, id: DecisionId) -> Response {
+    let value = HeaderValue::try_from(id.to_string()).unwrap_or(HeaderValue::from_static(""));
+    response.headers_mut().insert(DECISION, value);
+    response
+}
+
+const DECISION: header::HeaderName = header::HeaderName::from_static("bursar-decision");
+
+pub(super) fn show(refused: &Refused) -> Response {
+    let shown = Shown::of(&refused.why);
+    let mut response = json(shown.status, body::error(&shown, refused));
+    if let Some(seconds) = shown.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    match refused.decision {
+        Some(id) => named(response, id),
+        None => response,
+    }
+}
+
+pub(super) fn json(status: StatusCode, bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
+fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
+    TraceId::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
+}

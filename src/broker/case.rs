@@ -1,0 +1,166 @@
+//! The steps of a request. Each records its own refusal, so that no verb can forget to.
+
+use std::sync::Arc;
+
+use super::{Broker, Done, Refused, Rules, Why};
+use crate::access::{
+    self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
+};
+use crate::account::Lease;
+use crate::audit::{Asked, Operation, Record, Refusal, TraceId};
+use crate::name::Name;
+use crate::peer::Peer;
+use crate::store::{Place, StoreError};
+use crate::time::Moment;
+use crate::token::{Provider, Unobtained};
+
+/// One request on its way: the steps, each of which records its own refusal.
+pub(super) struct Case<'a> {
+    pub(super) broker: &'a Broker,
+    pub(super) peer: &'a Peer,
+    pub(super) action: Action,
+    pub(super) trace: Option<TraceId>,
+}
+
+impl Case<'_> {
+    /// Who asks, by what the kernel says now.
+    pub(super) async fn attest(&self, rules: &Rules, role: Role) -> Result<Arc<Workload>, Refused> {
+        match self.peer.attest(&rules.registry, role).await {
+            Ok(who) => Ok(who),
+            Err(why) => {
+                let detail = why.to_string();
+                Err(self.refuse(None, None, None, Why::Unidentified(why), &detail).await)
+            }
+        }
+    }
+
+    /// The provider, for a workload with some permit on it: to others it is as if it did not exist.
+    pub(super) async fn provider<'r>(
+        &self,
+        rules: &'r Rules,
+        who: &Workload,
+        name: &str,
+    ) -> Result<&'r Arc<Provider>, Refused> {
+        let known = name.parse().ok().and_then(|name: Name| rules.providers.get(&name));
+        match known {
+            Some(provider) if rules.policy.may_ever(who, self.action, &provider.resource) => Ok(provider),
+            Some(provider) => {
+                let asked = self.asked(&provider.resource);
+                Err(self
+                    .refuse(Some(who), Some(asked), None, Why::AccessDenied, "no policy permits anything on it")
+                    .await)
+            }
+            None => Err(self.refuse(Some(who), None, None, Why::AccessDenied, "there is no such provider").await),
+        }
+    }
+
+    /// What will be sent to the provider, if its entry lists it: that, and nothing else, is judged.
+    pub(super) async fn listed(
+        &self,
+        who: Arc<Workload>,
+        provider: &Provider,
+        scopes: Scopes,
+        audience: Audiences,
+    ) -> Result<Access, Refused> {
+        let resource = provider.resource.clone();
+        match provider.settings.catalogue.ask(scopes, audience) {
+            Ok(ask) => Ok(Access { who, action: self.action, resource, scopes: ask.scopes, audience: ask.audience }),
+            Err(why) => {
+                let detail = why.to_string();
+                Err(self.refuse(Some(&who), Some(self.asked(&resource)), None, why.into(), &detail).await)
+            }
+        }
+    }
+
+    /// Policy's answer.
+    pub(super) async fn judge(&self, rules: &Rules, access: Access, now: Moment) -> Result<Permit, Refused> {
+        match rules.policy.judge(access, now.wall) {
+            Verdict::Permit(permit) => Ok(permit),
+            Verdict::Denied(denied) => {
+                let asked = Asked::of(&denied.access);
+                let verdict = Some((&denied.grounds, Some(denied.why)));
+                Err(self.refuse(Some(&denied.access.who), Some(asked), verdict, Why::AccessDenied, "").await)
+            }
+        }
+    }
+
+    /// An operator's permit: who asks, and policy's answer.
+    pub(super) async fn permit(&self, rules: &Rules, resource: Resource) -> Result<Permit, Refused> {
+        let who = self.attest(rules, Role::Operator).await?;
+        let (scopes, audience) = Default::default();
+        let access = Access { who, action: self.action, resource, scopes, audience };
+        self.judge(rules, access, self.broker.clock.now()).await
+    }
+
+    /// What the engine gave for the permit.
+    pub(super) async fn obtained(&self, obtained: Result<Lease, Unobtained>) -> Result<Lease, Refused> {
+        match obtained {
+            Ok(lease) => Ok(lease),
+            Err(Unobtained { permit, why }) => {
+                let detail = why.to_string();
+                Err(self.refuse_permitted(&permit, why.into(), &detail).await)
+            }
+        }
+    }
+
+    /// Where a secret stands; an operator who may act on it may know that it does not.
+    pub(super) async fn place(&self, rules: &Rules, permit: &Permit, id: &SecretId) -> Result<Place, Refused> {
+        match rules.shelf.find(id) {
+            Some(place) => Ok(place),
+            None => {
+                let what = format!("`{id}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store");
+                Err(self.refuse_permitted(permit, Why::InvalidRequest(what), "").await)
+            }
+        }
+    }
+
+    /// Records an operator's action that had no effect beyond the agent.
+    pub(super) async fn operated<T>(
+        &self,
+        permit: &Permit,
+        result: Result<T, StoreError>,
+        detail: impl FnOnce(&T) -> String,
+    ) -> Result<Done<T>, Refused> {
+        let (word, detail) = match &result {
+            Ok(value) => ("ok", detail(value)),
+            Err(error) => (error.code(), error.to_string()),
+        };
+        let (access, grounds) = (permit.access(), permit.grounds());
+        let record = Record::Operation(Operation { access, grounds, result: word, detail: &detail });
+        Done::of(result, self.broker.journal.append(&record).await?)
+    }
+
+    fn asked<'a>(&self, resource: &'a Resource) -> Asked<'a> {
+        Asked { action: self.action, resource: Some(resource), scopes: None, audience: None }
+    }
+
+    async fn refuse_permitted(&self, permit: &Permit, why: Why, detail: &str) -> Refused {
+        let access = permit.access();
+        self.refuse(Some(&access.who), Some(Asked::of(access)), Some((permit.grounds(), None)), why, detail).await
+    }
+
+    /// Records a refusal, or counts it where its uid has had its share of records, and makes the caller's answer.
+    pub(super) async fn refuse(
+        &self,
+        who: Option<&Workload>,
+        asked: Option<Asked<'_>>,
+        verdict: Option<(&Grounds, Option<access::Why>)>,
+        why: Why,
+        detail: &str,
+    ) -> Refused {
+        let refusal = Refusal {
+            code: why.code(),
+            who,
+            uid: Some(self.peer.uid()),
+            asked,
+            grounds: verdict.map(|(grounds, _)| grounds),
+            why: verdict.and_then(|(_, why)| why),
+            detail,
+            trace: self.trace,
+        };
+        match self.broker.journal.refuse(&refusal).await {
+            Ok(receipt) => Refused { why, decision: Some(receipt.decision()) },
+            Err(not_durable) => not_durable.into(),
+        }
+    }
+}

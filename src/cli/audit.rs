@@ -1,0 +1,203 @@
+//! (E) `bursar audit verify` and `bursar audit query`: the log, on files alone.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Exit, Globals, Outcome, Trouble, show};
+use crate::audit::form::Line;
+use crate::audit::query::{self, Filter, Follow};
+use crate::audit::told::told;
+use crate::audit::verify::{self, Verified};
+use crate::audit::{AuditError, DecisionId};
+use crate::time::Wall;
+
+/// How long between two looks for new records.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Read and verify the audit log; no agent is needed
+#[derive(Debug, clap::Args)]
+pub(super) struct Audit {
+    /// Where the log is [default: `audit.dir` of the configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Verify that no record is malformed, missing or out of place
+    Verify,
+    /// Print records, one a line: told for people, with --json as they stand in the log
+    Query(Query),
+}
+
+#[derive(Debug, clap::Args)]
+struct Query {
+    /// The decision, as a reply named it
+    #[arg(conflicts_with_all = ["kind", "workload", "provider", "code", "since", "until", "last", "follow"])]
+    decision: Option<DecisionId>,
+    /// Only records of this kind, such as `release`, `refusal`, `outcome`
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only those of this workload or operator
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// Only those about this provider
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// Only those with this error code
+    #[arg(long)]
+    code: Option<String>,
+    /// Not before this time, as in `2026-11-21T06:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<Wall>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Wall>,
+    /// Only the last N of them
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Go on with records as they are written
+    #[arg(short, long, conflicts_with = "last")]
+    follow: bool,
+}
+
+impl Audit {
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        let dir = globals.audit_dir(self.dir.as_deref());
+        match &self.verb {
+            Verb::Verify => verify(globals, &dir),
+            Verb::Query(Query { decision: Some(id), .. }) => one(globals, &dir, *id),
+            Verb::Query(query) if query.follow => follow(globals, &dir, query.filter()),
+            Verb::Query(query) => many(globals, &dir, query),
+        }
+    }
+}
+
+impl Query {
+    fn filter(&self) -> Filter {
+        let Self { kind, workload, provider, code, since, until, .. } = self;
+        Filter {
+            kind: kind.clone(),
+            workload: workload.clone(),
+            provider: provider.clone(),
+            code: code.clone(),
+            since: *since,
+            until: *until,
+        }
+    }
+}
+
+fn one(globals: &Globals, dir: &Path, id: DecisionId) -> Outcome {
+    match query::find(dir, id).map_err(unread)? {
+        Some(line) if globals.json => show::line(line.as_str())?,
+        Some(line) => {
+            let record: Value = serde_json::from_str(line.as_str()).unwrap_or_default();
+            show::line(serde_json::to_string_pretty(&record).unwrap_or_default())?;
+        }
+        None => {
+            let help = "see that the log is the one of the agent that named it (`--dir`)";
+            return Err(Trouble::failed(format!("the log in `{}` has no record `{id}`", dir.display())).help(help));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn many(globals: &Globals, dir: &Path, query: &Query) -> Outcome {
+    let lines = query::query(dir, query.filter()).map_err(unread)?;
+    match query.last {
+        None => lines.into_iter().try_for_each(|line| print(globals, &line.map_err(unread)?))?,
+        Some(most) => {
+            let mut last = std::collections::VecDeque::new();
+            for line in lines {
+                last.push_back(line.map_err(unread)?);
+                if last.len() > most {
+                    last.pop_front();
+                }
+            }
+            last.iter().try_for_each(|line| print(globals, line))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn follow(globals: &Globals, dir: &Path, filter: Filter) -> Outcome {
+    let mut follow = Follow::new(dir, filter).map_err(unread)?;
+    loop {
+        let lines = follow.look().map_err(unread)?;
+        lines.iter().try_for_each(|line| print(globals, line))?;
+        if lines.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "a command that waits for files has nothing else to do")]
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+fn print(globals: &Globals, line: &Line) -> Result<(), Trouble> {
+    if globals.json { show::line(line.as_str()) } else { show::line(told(line)) }
+}
+
+fn verify(globals: &Globals, dir: &Path) -> Outcome {
+    let verified = verify::verify(dir).map_err(unread)?;
+    let exit = if verified.holds() { Exit::Done } else { Exit::Tampering };
+    if globals.json {
+        show::json(&report(&verified))?;
+        return Ok(exit);
+    }
+    for note in &verified.notes {
+        show::line(format!("note: {note}"))?;
+    }
+    for fault in &verified.faults {
+        show::line(format!("fault: {fault}"))?;
+    }
+    show::line(summary(dir, &verified))?;
+    Ok(exit)
+}
+
+fn summary(dir: &Path, verified: &Verified) -> String {
+    let Verified { segments, first, records, faults, more, .. } = verified;
+    let shown = dir.display();
+    if verified.holds() {
+        let log = verified.log.map_or_else(|| "no log".to_owned(), |log| format!("log {log}"));
+        format!(
+            "ok: {shown}: {log}, {records} records from {first} in {segments} segments, none missing or out of place"
+        )
+    } else {
+        format!("FAILED: {shown}: {} faults among {records} records", faults.len() as u64 + more)
+    }
+}
+
+fn report(verified: &Verified) -> Value {
+    let finding = |finding: &verify::Finding| json!({ "file": finding.file, "line": finding.line, "byte": finding.byte, "what": finding.what });
+    json!({
+        "holds": verified.holds(),
+        "log": verified.log.map(|log| log.to_string()),
+        "segments": verified.segments,
+        "first": verified.first,
+        "records": verified.records,
+        "bytes": verified.bytes,
+        "notes": verified.notes.iter().map(finding).collect::<Vec<_>>(),
+        "faults": verified.faults.iter().map(finding).collect::<Vec<_>>(),
+        "more": verified.more,
+    })
+}
+
+fn unread(error: AuditError) -> Trouble {
+    let exit = match error {
+        AuditError::Damaged { .. } => Exit::Tampering,
+        _ => Exit::Failed,
+    };
+    Trouble::new(exit, error.to_string())
+}
+
+/// A time by RFC 3339.
+fn time(text: &str) -> Result<Wall, String> {
+    let parsed: Result<jiff::Timestamp, _> = text.parse();
+    parsed
+        .map(|at| Wall::from_micros(at.as_microsecond()))
+        .map_err(|_| "write it like `2026-11-21T06:00:00Z`".to_owned())
+}

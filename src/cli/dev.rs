@@ -1,0 +1,130 @@
+//! (E) `bursar dev`: everything in one process, to look at.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+use tokio::runtime::Runtime;
+
+use super::{Exit, Globals, Outcome, Trouble, show};
+use crate::access::Scope;
+use crate::config::words::Period;
+use crate::crypto::SystemRandom;
+use crate::dev::issuer::{Client, Issuer, Settings};
+use crate::dev::{NotSet, Scene, Stage, farewell, tour};
+use crate::secret::process;
+use crate::time::SystemClock;
+
+/// Try it: an embedded issuer, store and policies, and a tour of the main job
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Dev {
+    /// Run the tour and stop; exits 0 only if every step held
+    #[arg(long)]
+    once: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the issuer alone: a real token endpoint with discovery and keys
+    ///
+    /// It knows one client, by `client_secret_basic` and `client_secret_post`. Its secret is made for this run and
+    /// printed, unless a file holds it.
+    Issuer(IssuerAlone),
+}
+
+#[derive(Debug, clap::Args)]
+struct IssuerAlone {
+    /// Where it listens; only loopback is taken
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The client's id
+    #[arg(long, value_name = "ID", default_value = "bursar")]
+    client_id: String,
+    /// A file that holds the client's secret
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+    /// A scope that the client may have; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", default_values = ["read", "write"])]
+    scopes: Vec<Scope>,
+    /// How long its tokens live
+    #[arg(long, value_name = "DURATION", default_value = "300s")]
+    lifetime: Period,
+}
+
+impl Dev {
+    pub(super) fn run(&self, _globals: &Globals) -> Outcome {
+        let _ = process::harden();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
+        match &self.verb {
+            Some(Verb::Issuer(alone)) => runtime.block_on(alone.run()),
+            None => shown(&runtime, self.once),
+        }
+    }
+}
+
+fn shown(runtime: &Runtime, once: bool) -> Outcome {
+    let failed = |why: NotSet| Trouble::failed(why.to_string());
+    runtime.block_on(async {
+        let mut stage = Stage::open(false);
+        let mut scene = Scene::set(&std::env::temp_dir()).await.map_err(failed)?;
+        tour(&mut stage, &mut scene).await.map_err(failed)?;
+        if !once {
+            farewell(&stage, &scene);
+            // Whether the signal can be heard or not: the end is the end.
+            let _ = tokio::signal::ctrl_c().await;
+        }
+        scene.strike().await;
+        match stage.failed() {
+            [] => Ok(Exit::Done),
+            failed => Err(Trouble::failed(format!(
+                "{} of the tour's steps did not hold: {}",
+                failed.len(),
+                failed.join("; ")
+            ))),
+        }
+    })
+}
+
+impl IssuerAlone {
+    async fn run(&self) -> Outcome {
+        let secret = match &self.client_secret_file {
+            Some(file) => secret_of(file)?,
+            None => made_secret()?,
+        };
+        let client =
+            Client { secret: secret.clone(), scopes: self.scopes.iter().cloned().collect(), lifetime: self.lifetime.0 };
+        let settings = Settings {
+            clients: BTreeMap::from([(self.client_id.clone(), client)]),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        };
+        let issuer = Issuer::start(self.listen, settings).await;
+        let issuer = issuer.map_err(|error| Trouble::failed(format!("the issuer cannot be started: {error}")))?;
+        show::line(format!("issuer         {}", issuer.url()))?;
+        show::line(format!("client_id      {}", self.client_id))?;
+        if self.client_secret_file.is_none() {
+            // It protects nothing: it was made for this run, and the issuer listens on loopback.
+            show::line(format!("client_secret  {secret}"))?;
+        }
+        let _ = tokio::signal::ctrl_c().await;
+        Ok(Exit::Done)
+    }
+}
+
+fn secret_of(file: &Path) -> Result<String, Trouble> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| Trouble::failed(format!("`{}` cannot be read: {error}", file.display())))?;
+    Ok(text.trim_end_matches('\n').to_owned())
+}
+
+fn made_secret() -> Result<String, Trouble> {
+    let mut bytes = [0; 16];
+    crate::crypto::Random::fill(&SystemRandom, &mut bytes).map_err(|why| Trouble::failed(why.to_string()))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}

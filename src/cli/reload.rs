@@ -1,0 +1,31 @@
+//! `bursar reload`: configuration and policies anew, all or nothing.
+
+use serde::Deserialize;
+
+use super::ask::{ask, granted};
+use super::{Exit, Globals, Outcome, show};
+use crate::api::client::Call;
+use crate::fault::Faults;
+
+/// Let the agent read configuration and policies anew, all or nothing
+#[derive(Debug, clap::Args)]
+pub(super) struct Reload {}
+
+#[derive(Debug, Deserialize)]
+struct Reloaded {
+    faults: Faults,
+}
+
+impl Reload {
+    #[expect(clippy::unused_self, reason = "every verb runs alike")]
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        let Reloaded { faults } = granted(ask(&globals.admin_socket(), Call::post("/reload"))?)?;
+        faults.or(())?;
+        if globals.json {
+            show::json(&serde_json::json!({ "reloaded": true }))?;
+        } else {
+            show::line("reloaded: the new configuration and policies are in force")?;
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,163 @@
+//! (E) `bursar secret put NAME` and `bursar secret list`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::ask::{ask, granted};
+use super::{Exit, Globals, Outcome, Trouble, show};
+use crate::access::{Action, Resource, SecretId};
+use crate::agent::Rooms;
+use crate::api::client::Call;
+use crate::audit::{Offline, Record};
+use crate::config;
+use crate::crypto::SystemRandom;
+use crate::name::Name;
+use crate::secret::Secret as Value;
+use crate::store::files::without_line_end;
+use crate::store::{self, Attempt, MOST_VALUE_BYTES, StoreError};
+use crate::time::{Clock, SystemClock};
+
+/// How long the reservation of an offline `put` lasts.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// Write and list secrets, through the agent or, where none runs, on the store itself
+#[derive(Debug, clap::Args)]
+pub(super) struct Secret {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write a secret; the value is read from standard input
+    ///
+    /// One newline at the end of the value is not part of it.
+    Put {
+        /// A `[secret.NAME]` entry, or `STORE/NAME`
+        name: SecretId,
+    },
+    /// List secrets, without values
+    List,
+}
+
+type Listed = BTreeMap<Name, Vec<String>>;
+
+#[derive(Deserialize)]
+struct Stored {
+    version: String,
+}
+
+impl Secret {
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        let agent = globals.agent_answers();
+        match &self.verb {
+            Verb::Put { name } => {
+                let value = from_stdin()?;
+                let version = if agent { put(globals, name, &value)? } else { put_offline(globals, name, &value)? };
+                shown_put(globals, name, &version)
+            }
+            Verb::List => {
+                let listed = if agent {
+                    granted(ask(&globals.admin_socket(), Call::get("/secrets"))?)?
+                } else {
+                    list_offline(globals)?
+                };
+                shown_list(globals, &listed)
+            }
+        }
+    }
+}
+
+fn from_stdin() -> Result<Value, Trouble> {
+    // Room for the line end that is then taken off, and for one byte more than fits, to notice it.
+    let read = Value::read_from(io::stdin().lock(), MOST_VALUE_BYTES + 2);
+    let value =
+        without_line_end(read.map_err(|error| Trouble::failed(format!("standard input cannot be read: {error}")))?);
+    store::check_value(&value).map_err(|why| Trouble::failed(why.to_string()))?;
+    Ok(value)
+}
+
+fn put(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
+    let call = Call::put(format!("/secrets/{name}"), bytes::Bytes::copy_from_slice(value.expose()));
+    granted::<Stored>(ask(&globals.admin_socket(), call)?).map(|stored| stored.version)
+}
+
+fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
+    offline(globals, Action::Put, Resource::Secret(name.clone()), async |rooms| {
+        let unknown = || {
+            StoreError::Invalid(format!(
+                "`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store"
+            ))
+        };
+        let place = rooms.shelf.find(name).ok_or_else(unknown)?;
+        let attempt = Attempt::new(&SystemRandom).map_err(|why| StoreError::Unavailable(why.to_string()))?;
+        let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await?;
+        Ok((version.to_string(), version.to_string()))
+    })
+}
+
+fn list_offline(globals: &Globals) -> Result<Listed, Trouble> {
+    offline(globals, Action::List, Resource::Agent, async |rooms| {
+        let mut listed = Listed::new();
+        for (store, open) in &rooms.shelf.stores {
+            listed.insert(store.clone(), open.list().await?.iter().map(ToString::to_string).collect());
+        }
+        let count = format!("{} stores", listed.len());
+        Ok((listed, count))
+    })
+}
+
+/// Does `act` on the stores themselves, under their locks and the log's, and records it.
+fn offline<T>(
+    globals: &Globals,
+    action: Action,
+    resource: Resource,
+    act: impl AsyncFnOnce(&Rooms) -> Result<(T, String), StoreError>,
+) -> Result<T, Trouble> {
+    let read = config::load(&globals.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
+    runtime.block_on(async {
+        let rooms = Rooms::open(&read.settings, None).map_err(|why| Trouble::failed(why.to_string()))?;
+        let done = act(&rooms).await;
+        let (result, detail) = match &done {
+            Ok((_, detail)) => ("ok", detail.clone()),
+            Err(error) => (error.code(), error.to_string()),
+        };
+        let uid = rustix::process::getuid().as_raw();
+        let record = Record::Offline(Offline { uid, action, resource: &resource, result, detail: &detail });
+        let unrecorded =
+            |why: crate::audit::NotDurable| Trouble::failed(format!("it is done, but not recorded: {why}"));
+        let receipt = rooms.journal.append(&record).await.map_err(unrecorded)?;
+        rooms.journal.stop("offline").await.map_err(unrecorded)?;
+        let decision = receipt.decision().to_string();
+        done.map(|(value, _)| value).map_err(|error| Trouble::failed(error.to_string()).decision(decision))
+    })
+}
+
+fn shown_put(globals: &Globals, name: &SecretId, version: &str) -> Outcome {
+    if globals.json {
+        show::json(&json!({ "name": name.to_string(), "version": version }))?;
+    } else {
+        show::line(format!("{name}: version {version} is current"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn shown_list(globals: &Globals, listed: &Listed) -> Outcome {
+    if globals.json {
+        show::json(listed)?;
+        return Ok(Exit::Done);
+    }
+    for (store, names) in listed {
+        for name in names {
+            show::line(format!("{store}/{name}"))?;
+        }
+    }
+    Ok(Exit::Done)
+}

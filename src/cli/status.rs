@@ -1,0 +1,43 @@
+//! `bursar status`: how the agent is.
+
+use serde_json::Value;
+
+use super::ask::{ask, granted};
+use super::{Exit, Globals, Outcome, show};
+use crate::api::client::Call;
+
+/// Show how the agent is: providers, stores, log, limits
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {}
+
+impl Status {
+    #[expect(clippy::unused_self, reason = "every verb runs alike")]
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        let status: Value = granted(ask(&globals.admin_socket(), Call::get("/status"))?)?;
+        if globals.json {
+            show::json(&status)?;
+        } else {
+            show::line(outline(&status, 0).trim_end())?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The value as indented lines of `key  value`: a status has no form of its own that would have to be kept up.
+fn outline(value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(members) => members.iter().map(|(key, member)| keyed(&indent, key, member, depth)).collect(),
+        Value::Array(items) => items.iter().map(|item| outline(item, depth) + "\n").collect(),
+        Value::String(text) => format!("{indent}{text}\n"),
+        Value::Null | Value::Bool(_) | Value::Number(_) => format!("{indent}{value}\n"),
+    }
+}
+
+fn keyed(indent: &str, key: &str, member: &Value, depth: usize) -> String {
+    match member {
+        Value::Object(_) | Value::Array(_) => format!("{indent}{key}\n{}", outline(member, depth + 1)),
+        Value::String(text) => format!("{indent}{key:<12} {text}\n"),
+        Value::Null | Value::Bool(_) | Value::Number(_) => format!("{indent}{key:<12} {member}\n"),
+    }
+}

@@ -1,0 +1,92 @@
+//! Addresses in the configuration: which URL a client secret may be sent to.
+
+use url::Url;
+
+use crate::oauth::settings::{EndpointUrl, Issuer};
+
+pub use crate::oauth::settings::NotUsable;
+
+const MOST_BYTES: usize = 2048;
+
+/// An endpoint: `https`, or plain `http` to this machine; without user name, password and fragment (RFC 6749 §3.2).
+///
+/// # Errors
+/// [`NotUsable`], without the text.
+pub fn endpoint(text: &str) -> Result<Url, NotUsable> {
+    text.parse().map(|endpoint: EndpointUrl| endpoint.url().clone())
+}
+
+/// An issuer: an endpoint without query (RFC 8414 §2).
+///
+/// # Errors
+/// [`NotUsable`], without the text.
+pub fn issuer(text: &str) -> Result<Url, NotUsable> {
+    text.parse().map(|issuer: Issuer| issuer.url().url().clone())
+}
+
+/// A page that people open: `https` or `http`, anywhere.
+///
+/// # Errors
+/// [`NotUsable`], without the text.
+pub fn page(text: &str) -> Result<Url, NotUsable> {
+    let url = whole(text)?;
+    let web = matches!(url.scheme(), "https" | "http");
+    if web { Ok(url) } else { Err(NotUsable { what: "is not the address of a page", help: "use `https`" }) }
+}
+
+/// A resource: an absolute URI without fragment (RFC 8707 §2).
+///
+/// # Errors
+/// [`NotUsable`], without the text.
+pub fn resource(text: &str) -> Result<(), NotUsable> {
+    match Url::parse(text) {
+        Ok(url) if url.fragment().is_none() => Ok(()),
+        Ok(_) => Err(NotUsable { what: "has a fragment", help: "write it up to the `#` (RFC 8707 §2)" }),
+        Err(_) => Err(NotUsable {
+            what: "is not an absolute URI",
+            help: "write it as in `https://api.example.com`; a provider's own word goes into `audience`",
+        }),
+    }
+}
+
+fn whole(text: &str) -> Result<Url, NotUsable> {
+    let Some(url) = Some(text).filter(|text| text.len() <= MOST_BYTES).and_then(|text| Url::parse(text).ok()) else {
+        return Err(NotUsable {
+            what: "is not a URL",
+            help: "write it whole, as in `https://login.example.com/token`",
+        });
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        let help = "take it out: a credential goes into a store, and a reference to it into this file";
+        return Err(NotUsable { what: "has a user name or password in it", help });
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_entry_admits_the_room_of_oauth_takes() {
+        for good in ["https://idp.example/t", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost:8/t"] {
+            assert!(endpoint(good).is_ok() && issuer(good).is_ok(), "{good}");
+        }
+        for bad in ["http://idp.example/t", "https://me:pw@idp.example/", "https://idp.example/#x", "a", ""] {
+            assert!(endpoint(bad).is_err() && issuer(bad).is_err(), "{bad}");
+        }
+        assert!(endpoint("https://idp.example/?a=b").is_ok() && issuer("https://idp.example/?a=b").is_err());
+    }
+
+    #[test]
+    fn a_page_is_on_the_web() {
+        assert!(page("http://wiki.example/x#runbook").is_ok());
+        assert!(page("javascript:x").is_err() && page("https://me:pw@wiki.example/").is_err());
+    }
+
+    #[test]
+    fn a_resource_is_absolute_and_has_no_fragment() {
+        assert!(resource("https://api.example.com/v1?x=y").is_ok() && resource("urn:example:api").is_ok());
+        assert!(resource("api.example.com").is_err() && resource("https://a/#b").is_err());
+    }
+}

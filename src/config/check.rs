@@ -1,0 +1,48 @@
+//! `bursar check`: everything that is wrong and everything that is odd, before an agent meets it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::host;
+use super::load::load;
+use super::reading::Read;
+use crate::fault::{Fault, Faults};
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What is wrong: an agent does not start, or keeps what it has.
+    pub faults: Faults,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Fault>,
+}
+
+/// One more thing to check, once the configuration itself can be read: the policies, their scenarios.
+pub type Further<'a> = &'a dyn Fn(&Read, &mut Report);
+
+/// Checks the configuration that begins at `file`, this host, and `further` things.
+///
+/// What was read comes with the report where the configuration itself has no fault.
+#[must_use]
+pub fn check(file: &Path, further: &[Further<'_>]) -> (Option<Read>, Report) {
+    let mut report = Report::default();
+    let read = match load(file) {
+        Ok(read) => read,
+        Err(faults) => return (None, Report { faults, ..report }),
+    };
+    report.warnings.extend(read.warnings.iter().cloned());
+    host::look(&read, &mut report);
+    for look in further {
+        look(&read, &mut report);
+    }
+    (Some(read), report.sorted())
+}
+
+impl Report {
+    fn sorted(mut self) -> Self {
+        self.faults = self.faults.or(()).err().unwrap_or_default();
+        self.warnings.sort();
+        self
+    }
+}

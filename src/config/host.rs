@@ -1,0 +1,159 @@
+//! (E) What the configuration expects of this host: files, folders, groups.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::unistd::{Group, User};
+
+use super::check::Report;
+use super::load::bytes_of;
+use super::meant::{Listener, Settings, Store, StoreKey};
+use super::reading::Read;
+use crate::document::{Places, below};
+use crate::fault::Fault;
+
+/// The most that is read of a file of certificates.
+const MOST_CA_BYTES: usize = 4 << 20;
+
+/// Looks whether this host has what `read` speaks of, and adds what it lacks to `report`.
+pub fn look(read: &Read, report: &mut Report) {
+    let Settings { agent, stores, providers, .. } = &read.settings;
+    let mut host = Host { places: &read.places, report };
+    host.folder("agent.policies", &agent.policies);
+    if agent.state_dir.exists() {
+        host.folder("agent.state_dir", &agent.state_dir);
+    }
+    if let Some(group) = &agent.admin_group {
+        host.group("agent.admin_group", group);
+    }
+    for (nth, listener) in agent.listeners.iter().enumerate() {
+        host.listener(&format!("agent.listener[{nth}]"), listener);
+    }
+    for (name, store) in stores {
+        host.store(&below("store", name.as_str()), store);
+    }
+    for (name, provider) in providers {
+        if let Some(file) = &provider.ca_file {
+            host.certificates(&format!("{}.ca_file", below("provider", name.as_str())), file);
+        }
+    }
+    host.writable_by_others();
+}
+
+struct Host<'a> {
+    places: &'a Places,
+    report: &'a mut Report,
+}
+
+impl Host<'_> {
+    fn folder(&mut self, key: &str, path: &Path) {
+        match fs::metadata(path) {
+            Ok(about) if about.is_dir() => {}
+            Ok(_) => self.fault(key, format!("`{}` is not a folder", path.display()), "name a folder"),
+            Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    fn store(&mut self, entry: &str, store: &Store) {
+        match store {
+            Store::Sealed { key: StoreKey::File { path, made }, .. } => {
+                self.key_file(&format!("{entry}.key.file"), path, *made);
+            }
+            Store::Sealed { key: StoreKey::Credential(_), .. } => {}
+            Store::Files { path } => {
+                if !path.is_dir() {
+                    let what = format!("there is no folder `{}` now", path.display());
+                    self.warn(
+                        &format!("{entry}.path"),
+                        what,
+                        "nothing can be read from this store until it is mounted",
+                    );
+                }
+            }
+        }
+    }
+
+    fn key_file(&mut self, key: &str, path: &Path, made: bool) {
+        match fs::metadata(path) {
+            Ok(about) if about.permissions().mode() & 0o007 != 0 => {
+                let what = format!("others may read or write the key `{}`", path.display());
+                self.fault(key, what, "take their permissions away (`chmod o= FILE`), and consider the key known");
+            }
+            Ok(_) => {}
+            Err(error) if made && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let what = format!("there is no key `{}`", path.display());
+                self.fault(key, what, "put it there: only a key inside `agent.state_dir` is made at first start");
+            }
+            Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    fn certificates(&mut self, key: &str, path: &Path) {
+        match bytes_of(path, MOST_CA_BYTES) {
+            Ok(bytes) if bytes.len() > MOST_CA_BYTES => {
+                self.fault(key, format!("`{}` is larger than 4 MiB", path.display()), "keep the authorities you need");
+            }
+            Ok(bytes) if !bytes.windows(BEGIN.len()).any(|window| window == BEGIN) => {
+                let what = format!("`{}` has no certificate", path.display());
+                self.fault(key, what, "it has to be PEM: `-----BEGIN CERTIFICATE-----`");
+            }
+            Ok(_) => {}
+            Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    fn listener(&mut self, entry: &str, listener: &Listener) {
+        if let Some(group) = &listener.group {
+            self.group(&format!("{entry}.group"), group);
+        }
+        let Some(owner) = &listener.owner else { return };
+        let known = owner.parse::<u32>().is_ok() || matches!(User::from_name(owner), Ok(Some(_)));
+        if !known {
+            let what = format!("there is no user `{owner}`");
+            self.fault(&format!("{entry}.owner"), what, "create it, or write its uid");
+        }
+    }
+
+    fn group(&mut self, key: &str, group: &str) {
+        let known = group.parse::<u32>().is_ok() || matches!(Group::from_name(group), Ok(Some(_)));
+        if !known {
+            self.fault(
+                key,
+                format!("there is no group `{group}`"),
+                "create it (`groupadd --system`), or take the key out",
+            );
+        }
+    }
+
+    /// Who can write the configuration decides what the agent does.
+    fn writable_by_others(&mut self) {
+        for file in self.places.files() {
+            let open = fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o002 != 0);
+            if open {
+                let fault = Fault::new(crate::fault::Place::file(file), "everybody on this host may write this file");
+                self.report.warnings.push(fault.help("take their permission away (`chmod o-w FILE`)"));
+            }
+        }
+    }
+
+    fn unreachable(&mut self, key: &str, path: &Path, error: &io::Error) {
+        let shown = path.display();
+        let missing = error.kind() == io::ErrorKind::NotFound;
+        let what =
+            if missing { format!("there is no `{shown}`") } else { format!("`{shown}` cannot be read: {error}") };
+        self.fault(key, what, "create it, or correct the path");
+    }
+
+    fn fault(&mut self, key: &str, what: String, help: &str) {
+        self.report.faults.push(Fault { place: self.places.of(key), what, help: Some(help.to_owned()) });
+    }
+
+    fn warn(&mut self, key: &str, what: String, help: &str) {
+        self.report.warnings.push(Fault { place: self.places.of(key), what, help: Some(help.to_owned()) });
+    }
+}
+
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

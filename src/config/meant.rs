@@ -1,0 +1,278 @@
+//! What is meant: the settings that the rooms receive, parsed into types. Past this point nothing is validated again.
+//!
+//! Paths are as the rooms open them: what was relative stands below the folder of the file that said it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::access::{Audiences, Scopes, SecretId};
+use crate::name::{Name, StoredName};
+use crate::policy::UnknownIds;
+
+pub use super::said::{Durability, Format, Level, Share};
+
+/// Everything that is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The agent itself.
+    pub agent: Agent,
+    /// Below which cgroups containers and pods are named, sorted; `*` stands for any characters but `/`.
+    pub container_roots: Vec<Box<str>>,
+    /// The operators' log.
+    pub log: Log,
+    /// Where secrets live.
+    pub stores: BTreeMap<Name, Store>,
+    /// Where tokens come from.
+    pub providers: BTreeMap<Name, Provider>,
+    /// Secrets that have a name of their own.
+    pub secrets: BTreeMap<Name, Secret>,
+    /// The audit log.
+    pub audit: Audit,
+    /// What one application or one uid may take up.
+    pub limits: Limits,
+}
+
+/// The agent's sockets, state and policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// What records call it; none: the id that was made at first start.
+    pub id: Option<Name>,
+    /// Where applications ask.
+    pub socket: PathBuf,
+    /// The permission bits of `socket`.
+    pub socket_mode: u32,
+    /// Where operators ask.
+    pub admin_socket: PathBuf,
+    /// The permission bits of `admin_socket`.
+    pub admin_mode: u32,
+    /// The group of `admin_socket`; none: `bursar-admin` if it exists, else the agent's own.
+    pub admin_group: Option<String>,
+    /// The sockets that are bound to one workload each.
+    pub listeners: Vec<Listener>,
+    /// Where the agent keeps what it must not lose.
+    pub state_dir: PathBuf,
+    /// The directory of `workloads.toml` and the policies.
+    pub policies: PathBuf,
+    /// What happens to ids in policies that this host does not have.
+    pub unknown_ids: UnknownIds,
+}
+
+/// The group of the admin socket where none is configured, if it exists.
+pub const ADMIN_GROUP: &str = "bursar-admin";
+
+/// A socket that is bound to one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// Who asks there.
+    pub workload: Name,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner: a user name or a uid.
+    pub owner: Option<String>,
+    /// Its group: a group name or a gid.
+    pub group: Option<String>,
+}
+
+/// The operators' log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How much is written.
+    pub level: Level,
+    /// How it is written.
+    pub format: Format,
+}
+
+/// A place where secrets live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// A file of this host, sealed at rest.
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// What seals it.
+        key: StoreKey,
+    },
+    /// A directory of this host, one file a secret, read-only.
+    Files {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// Where the key of a sealed store comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreKey {
+    /// A file.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether it lies in `state_dir` and is made at first start; elsewhere a missing one is a fault.
+        made: bool,
+    },
+    /// A credential that systemd passes.
+    Credential(String),
+}
+
+/// A secret in a store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretRef {
+    /// The store.
+    pub store: Name,
+    /// Its name there.
+    pub name: StoredName,
+}
+
+/// A secret that policy speaks of by a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// Where it is.
+    pub at: SecretRef,
+    /// What it belongs to.
+    pub tags: Vec<Name>,
+}
+
+/// An authorization server, and our registration there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provider {
+    /// Where it is.
+    pub server: Server,
+    /// Who we are there.
+    pub client_id: String,
+    /// How we prove it.
+    pub client_auth: ClientAuth,
+    /// The most that is ever asked for; empty: a server without scopes.
+    pub scopes: Scopes,
+    /// What a request without scope asks for.
+    pub default_scopes: Scopes,
+    /// Whom tokens are for; a request without one asks for all of them.
+    pub audience: Audiences,
+    /// By which parameter the provider is told.
+    pub audience_as: AudienceParameter,
+    /// What it may add unasked.
+    pub extra_scopes: Scopes,
+    /// Whether less than was asked for is refused.
+    pub require_all_scopes: bool,
+    /// How long a token lives whose answer does not say it; zero: it is served once.
+    pub lifetime_if_missing: Duration,
+    /// Who shares a token.
+    pub share: Share,
+    /// The certificate authorities that vouch for it (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The most time for name resolution, connection and TLS handshake together.
+    pub connect_timeout: Duration,
+    /// The most time for one request.
+    pub timeout: Duration,
+    /// After which part of its lifetime a token in use is refreshed: 0.05 to 0.95.
+    pub refresh_at: f64,
+    /// What the catalogue says of it.
+    pub about: About,
+    /// What it belongs to.
+    pub tags: Vec<Name>,
+}
+
+/// Where a provider is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Its metadata says it. Kept byte for byte, since metadata must repeat it exactly (RFC 8414 §3.3).
+    Issuer(String),
+    /// This is its token endpoint.
+    Endpoint(Url),
+}
+
+/// How we prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// The client secret in the Authorization header.
+    Basic(SecretRef),
+    /// The client secret in the form.
+    Post(SecretRef),
+}
+
+impl ClientAuth {
+    /// The secret that it needs.
+    #[must_use]
+    pub fn secret(&self) -> &SecretRef {
+        match self {
+            Self::Basic(at) | Self::Post(at) => at,
+        }
+    }
+}
+
+/// By which parameter a provider is told whom a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AudienceParameter {
+    /// `resource` (RFC 8707 §2).
+    #[default]
+    Resource,
+    /// `audience`.
+    Audience,
+}
+
+/// What the catalogue says of a provider.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where it is written what to do when it fails.
+    pub runbook: Option<Url>,
+    /// What kind of data its tokens open.
+    pub data_class: Option<String>,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Where the segments stand.
+    pub dir: PathBuf,
+    /// When a record counts as kept.
+    pub durability: Durability,
+    /// How many bytes a segment holds before the next one begins.
+    pub segment: u64,
+    /// How many bytes are reserved ahead.
+    pub reserve: u64,
+}
+
+/// What one application or one uid may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many connections at once, before it is lowered to what the descriptor limit carries.
+    pub connections: u32,
+    /// How many of them one uid may hold.
+    pub connections_per_uid: u32,
+}
+
+impl Settings {
+    /// Every secret that the configuration speaks of, as policy names it, with its tags.
+    ///
+    /// Entries stand under their own name; what is only referred to stands as `STORE/NAME`.
+    #[must_use]
+    pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
+        let referred = self.providers.values().map(|provider| provider.client_auth.secret());
+        let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
+        let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
+        let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));
+        referred.into_iter().map(|id| (id, Vec::new())).chain(named).collect()
+    }
+
+    /// Where a secret is, by the name that operators and policy use; none where no such store or entry is configured.
+    #[must_use]
+    pub fn locate(&self, id: &SecretId) -> Option<SecretRef> {
+        match id {
+            SecretId::Entry(name) => self.secrets.get(name).map(|secret| secret.at.clone()),
+            SecretId::Stored(store, name) => {
+                self.stores.contains_key(store).then(|| SecretRef { store: store.clone(), name: name.clone() })
+            }
+        }
+    }
+
+    /// Every provider, with its tags.
+    #[must_use]
+    pub fn provider_tags(&self) -> BTreeMap<Name, Vec<Name>> {
+        self.providers.iter().map(|(name, provider)| (name.clone(), provider.tags.clone())).collect()
+    }
+}

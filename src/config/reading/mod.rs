@@ -1,0 +1,127 @@
+//! From what was said to what is meant: every fault at once, each with its place.
+
+mod agent;
+mod provider;
+mod store;
+mod warn;
+
+use std::path::{Path, PathBuf};
+
+use super::address::NotUsable;
+use super::meant::{Audit, Limits, Log, Settings};
+use super::said::Said;
+use crate::document::{Places, Source, nearest, read_all};
+use crate::fault::{Fault, Faults};
+
+/// What was read, and what the reader noticed.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// What is meant.
+    pub settings: Settings,
+    /// Where each key stands.
+    pub places: Places,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Fault>,
+}
+
+/// Reads the text of a configuration: the first source is the main file, the others are its `conf.d`.
+///
+/// `cwd` is what a relative file name is relative to.
+///
+/// # Errors
+/// Every fault in every file: syntax, keys and kinds first; once these are right, what they mean together.
+pub fn read(sources: &[Source], cwd: &Path) -> Result<Read, Faults> {
+    let (said, places) = read_all::<Said>(sources)?;
+    let mut reader = Reader { places: &places, cwd, faults: Faults::default() };
+    let settings = reader.settings(said);
+    let faults = reader.faults;
+    faults.or(())?;
+    let warnings = warn::of(&settings, &places);
+    Ok(Read { settings, places, warnings })
+}
+
+/// Goes through what was said and collects faults.
+struct Reader<'a> {
+    places: &'a Places,
+    cwd: &'a Path,
+    faults: Faults,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self, said: Said) -> Settings {
+        let Said { agent, attest, log, metrics: _, telemetry: _, store, provider, secret, audit, limits } = said;
+        let agent = self.agent(agent);
+        let known: Vec<_> = store.keys().cloned().collect();
+        let stores = store.into_iter().map(|(name, store)| {
+            let store = self.store(&name, store, &agent.state_dir);
+            (name, store)
+        });
+        let stores = stores.collect();
+        self.stores_differ(&stores);
+        Settings {
+            container_roots: self.container_roots(attest),
+            log: Log { level: log.level, format: log.format },
+            stores,
+            providers: self.providers(provider, &known),
+            secrets: self.secrets(secret, &known),
+            audit: self.audit(audit, &agent.state_dir),
+            limits: self.limits(&limits),
+            agent,
+        }
+    }
+
+    fn audit(&mut self, said: super::said::Audit, state_dir: &Path) -> Audit {
+        let dir = match said.dir {
+            Some(dir) => self.path("audit.dir", &dir),
+            None => state_dir.join("audit"),
+        };
+        let (segment, reserve) = (said.segment.0, said.reserve.0);
+        if segment < 1 << 20 {
+            self.fault("audit.segment", "a segment below `1MiB` would be closed every few seconds".to_owned(), None);
+        }
+        if reserve > segment {
+            let what = format!("`audit.reserve` ({}) is larger than `audit.segment` ({})", said.reserve, said.segment);
+            self.fault("audit.reserve", what, Some("blocks are reserved within a segment: lower it".to_owned()));
+        }
+        Audit { dir, durability: said.durability, segment, reserve }
+    }
+
+    fn limits(&mut self, said: &super::said::Limits) -> Limits {
+        let connections_per_uid = said.connections_per_uid.unwrap_or((said.connections / 4).max(1));
+        if connections_per_uid > said.connections {
+            let what = format!("`limits.connections_per_uid` is more than the {} connections of all", said.connections);
+            self.fault("limits.connections_per_uid", what, Some("lower it, or raise `limits.connections`".to_owned()));
+        }
+        Limits { connections: said.connections, connections_per_uid }
+    }
+
+    /// A path as it is opened: what is relative is relative to the file that said it.
+    fn path(&mut self, key: &str, said: &Path) -> PathBuf {
+        let bytes = said.as_os_str().as_encoded_bytes();
+        if bytes.is_empty() || bytes.contains(&0) {
+            self.fault(key, format!("`{key}` is not a path"), None);
+        }
+        let file = self.cwd.join(self.places.file_of(key));
+        file.parent().unwrap_or(self.cwd).join(said)
+    }
+
+    fn fault(&mut self, key: &str, what: String, help: Option<String>) {
+        self.faults.push(Fault { place: self.places.of(key), what, help });
+    }
+
+    /// The address, or a fault that says why it cannot be used.
+    fn address<T>(&mut self, key: &str, text: &str, parse: impl Fn(&str) -> Result<T, NotUsable>) -> Option<T> {
+        let NotUsable { what, help } = match parse(text) {
+            Ok(address) => return Some(address),
+            Err(error) => error,
+        };
+        // Not the text: there may be a password in it.
+        self.fault(key, format!("`{key}` {what}"), Some(help.to_owned()));
+        None
+    }
+}
+
+/// "did you mean", where one of `known` is near.
+fn guess<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
+}

@@ -1,0 +1,189 @@
+//! `[provider.NAME]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use url::Url;
+
+use super::{Reader, guess};
+use crate::access::{Audience, Audiences, Scope};
+use crate::config::address;
+use crate::config::meant::{About, AudienceParameter, ClientAuth, Provider, Server};
+use crate::config::said::{self, OneOrMany};
+use crate::document::below;
+use crate::name::Name;
+
+/// The longest time limit: a caller waits for it.
+const MOST_TIMEOUT: Duration = Duration::from_secs(300);
+/// The longest lifetime that a token is ever given.
+const MOST_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+
+impl Reader<'_> {
+    /// Every provider; one that has no server or no credential is a fault, and is left out.
+    pub(super) fn providers(
+        &mut self,
+        said: BTreeMap<Name, said::Provider>,
+        stores: &[Name],
+    ) -> BTreeMap<Name, Provider> {
+        let read = said.into_iter().filter_map(|(name, said)| {
+            let entry = below("provider", name.as_str());
+            self.provider(&entry, said, stores).map(|provider| (name, provider))
+        });
+        read.collect()
+    }
+
+    fn provider(&mut self, entry: &str, said: said::Provider, stores: &[Name]) -> Option<Provider> {
+        self.scopes_fit(entry, &said);
+        self.times_fit(entry, &said);
+        let (audience, audience_as) = self.audience(entry, &said);
+        let about = self.about(entry, &said);
+        let server = self.server(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
+        let client_auth = self.client_auth(entry, said.client_auth, said.client_secret, stores);
+        let ca_file = said.ca_file.map(|file| self.path(&format!("{entry}.ca_file"), &file));
+        Some(Provider {
+            server: server?,
+            client_id: said.client_id,
+            client_auth: client_auth?,
+            scopes: set(said.scopes),
+            default_scopes: set(said.default_scopes),
+            audience,
+            audience_as,
+            extra_scopes: set(said.extra_scopes),
+            require_all_scopes: said.require_all_scopes,
+            lifetime_if_missing: said.lifetime_if_missing.0,
+            share: said.share,
+            ca_file,
+            connect_timeout: said.connect_timeout.0,
+            timeout: said.timeout.0,
+            refresh_at: said.refresh_at,
+            about,
+            tags: said.tags.into_iter().collect(),
+        })
+    }
+
+    /// The token endpoint where one is given, else the issuer whose metadata names it.
+    fn server(&mut self, entry: &str, issuer: Option<&str>, endpoint: Option<&OneOrMany>) -> Option<Server> {
+        let named = issuer.and_then(|text| self.address(&format!("{entry}.issuer"), text, address::issuer));
+        let key = format!("{entry}.token_endpoint");
+        match (endpoint, issuer) {
+            (Some(OneOrMany::One(text)), _) => self.endpoint(&key, text),
+            (Some(OneOrMany::Many(several)), _) => match several.as_slice() {
+                [one] => self.endpoint(&key, one),
+                _ => {
+                    let what = format!("`{key}`: fail-over to a further endpoint is not available in this version");
+                    self.fault(&key, what, Some("list one endpoint".to_owned()));
+                    None
+                }
+            },
+            (None, Some(text)) => named.map(|_| Server::Issuer(text.to_owned())),
+            (None, None) => {
+                let what = format!("`[{entry}]` lacks `issuer` or `token_endpoint`");
+                let help = "give `issuer` where the provider publishes metadata, else `token_endpoint`";
+                self.fault(entry, what, Some(help.to_owned()));
+                None
+            }
+        }
+    }
+
+    fn endpoint(&mut self, key: &str, text: &str) -> Option<Server> {
+        self.address(key, text, address::endpoint).map(Server::Endpoint)
+    }
+
+    fn client_auth(
+        &mut self,
+        entry: &str,
+        method: said::ClientAuth,
+        secret: Option<said::SecretRef>,
+        stores: &[Name],
+    ) -> Option<ClientAuth> {
+        let key = format!("{entry}.client_secret");
+        let secret = secret.map(|said| self.secret_ref(&key, said, stores));
+        let make = match method {
+            said::ClientAuth::ClientSecretBasic => ClientAuth::Basic,
+            said::ClientAuth::ClientSecretPost => ClientAuth::Post,
+            said::ClientAuth::ClientSecretJwt
+            | said::ClientAuth::PrivateKeyJwt
+            | said::ClientAuth::TlsClientAuth
+            | said::ClientAuth::SelfSignedTlsClientAuth
+            | said::ClientAuth::FederatedAssertion => {
+                let key = format!("{entry}.client_auth");
+                self.fault(&key, format!("`{key}` is not available in this version"), None);
+                return None;
+            }
+        };
+        if secret.is_none() {
+            let help = "put the secret into a store (`bursar secret put STORE/NAME`) and write \
+                        `client_secret = { store = \"STORE\", name = \"NAME\" }`";
+            self.fault(&key, format!("`[{entry}]` lacks the required key `client_secret`"), Some(help.to_owned()));
+        }
+        secret.map(make)
+    }
+
+    fn scopes_fit(&mut self, entry: &str, said: &said::Provider) {
+        let key = format!("{entry}.default_scopes");
+        for scope in said.default_scopes.difference(&said.scopes) {
+            let guess = guess(scope.as_str(), said.scopes.iter().map(Scope::as_str));
+            let what = format!("the default scope `{scope}` is not in `{entry}.scopes`");
+            self.fault(&key, what, Some(format!("{guess}`scopes` is the most that is ever asked for: list it there")));
+        }
+        if said.scopes.is_empty() && said.require_all_scopes {
+            let what = "`require_all_scopes` has no effect where `scopes` is empty".to_owned();
+            self.fault(&format!("{entry}.require_all_scopes"), what, Some("take it out, or list scopes".to_owned()));
+        }
+    }
+
+    fn audience(&mut self, entry: &str, said: &said::Provider) -> (Audiences, AudienceParameter) {
+        let key = format!("{entry}.resources");
+        for resource in &said.resources {
+            if let Err(error) = address::resource(resource.as_str()) {
+                self.fault(&key, format!("the resource `{resource}` {}", error.what), Some(error.help.to_owned()));
+            }
+        }
+        match (said.resources.is_empty(), said.audience.is_empty()) {
+            (_, true) => (set(said.resources.clone()), AudienceParameter::Resource),
+            (true, false) => (set::<Audience>(said.audience.clone()), AudienceParameter::Audience),
+            (false, false) => {
+                let what = format!("`[{entry}]` has both `resources` and `audience`");
+                let help = "keep `resources` if the provider follows RFC 8707, else `audience`";
+                self.fault(&format!("{entry}.audience"), what, Some(help.to_owned()));
+                (Audiences::default(), AudienceParameter::Resource)
+            }
+        }
+    }
+
+    fn times_fit(&mut self, entry: &str, said: &said::Provider) {
+        for (name, period) in [("connect_timeout", said.connect_timeout), ("timeout", said.timeout)] {
+            if period.0.is_zero() || period.0 > MOST_TIMEOUT {
+                let what = format!("`{entry}.{name}` cannot be `{period}`");
+                self.fault(
+                    &format!("{entry}.{name}"),
+                    what,
+                    Some("a caller waits for it: at most `5m`, and not zero".to_owned()),
+                );
+            }
+        }
+        if said.connect_timeout > said.timeout {
+            let what =
+                format!("`connect_timeout` ({}) is longer than `timeout` ({})", said.connect_timeout, said.timeout);
+            self.fault(
+                &format!("{entry}.connect_timeout"),
+                what,
+                Some("connecting is a part of the request".to_owned()),
+            );
+        }
+        if said.lifetime_if_missing.0 > MOST_LIFETIME {
+            let what = format!("`{entry}.lifetime_if_missing` is longer than `30d`");
+            self.fault(&format!("{entry}.lifetime_if_missing"), what, Some("no token is kept for longer".to_owned()));
+        }
+    }
+
+    fn about(&mut self, entry: &str, said: &said::Provider) -> About {
+        let runbook = said.runbook.as_deref();
+        let runbook = runbook.and_then(|text| self.address::<Url>(&format!("{entry}.runbook"), text, address::page));
+        About { owner: said.owner.clone(), runbook, data_class: said.data_class.clone() }
+    }
+}
+
+fn set<T: Ord>(words: BTreeSet<T>) -> crate::access::Words<T> {
+    words.into_iter().collect()
+}

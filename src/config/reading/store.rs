@@ -1,0 +1,95 @@
+//! `[store.NAME]`, `[secret.NAME]`, and references to secrets.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Reader, guess};
+use crate::config::meant::{Secret, SecretRef, Store, StoreKey};
+use crate::config::said;
+use crate::document::below;
+use crate::name::{Name, StoredName};
+
+impl Reader<'_> {
+    pub(super) fn store(&mut self, name: &Name, said: said::Store, state_dir: &Path) -> Store {
+        let entry = below("store", name.as_str());
+        match said {
+            said::Store::Sealed { path, key, stale_after: _ } => Store::Sealed {
+                path: match path {
+                    Some(path) => self.path(&format!("{entry}.path"), &path),
+                    None => state_dir.join(format!("{name}.db")),
+                },
+                key: self.store_key(&entry, name, key, state_dir),
+            },
+            said::Store::Files { path, stale_after: _ } => {
+                Store::Files { path: self.path(&format!("{entry}.path"), &path) }
+            }
+            said::Store::AwsSecretsmanager { .. } | said::Store::Openbao { .. } => {
+                let kind = format!("{entry}.kind");
+                self.fault(&kind, format!("`{kind}` is not available in this version"), None);
+                Store::Files { path: PathBuf::new() }
+            }
+        }
+    }
+
+    fn store_key(&mut self, entry: &str, name: &Name, said: Option<said::KeySource>, state_dir: &Path) -> StoreKey {
+        match said {
+            None => StoreKey::File { path: state_dir.join(format!("{name}.key")), made: true },
+            Some(said::KeySource::File(path)) => {
+                let path = self.path(&format!("{entry}.key.file"), &path);
+                let inside = path.strip_prefix(state_dir);
+                let made = inside.is_ok_and(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))));
+                StoreKey::File { path, made }
+            }
+            Some(said::KeySource::Credential(credential)) => {
+                let plain = credential.parse::<StoredName>().is_ok() && !credential.contains('/');
+                if !plain {
+                    let key = format!("{entry}.key.credential");
+                    let help = "write the name alone, as `LoadCredential=` of the unit does";
+                    self.fault(&key, format!("`{key}` is not the name of a credential"), Some(help.to_owned()));
+                }
+                StoreKey::Credential(credential)
+            }
+        }
+    }
+
+    /// Two sealed stores in one file would each take the other's change for damage.
+    pub(super) fn stores_differ(&mut self, stores: &BTreeMap<Name, Store>) {
+        let mut seen: BTreeMap<&Path, &Name> = BTreeMap::new();
+        for (name, store) in stores {
+            let Store::Sealed { path, .. } = store else { continue };
+            if let Some(first) = seen.insert(path, name) {
+                let what = format!("the stores `{first}` and `{name}` are one file");
+                let help = "give each a `path` of its own, or keep one store".to_owned();
+                self.fault(&format!("{}.path", below("store", name.as_str())), what, Some(help));
+            }
+        }
+    }
+
+    pub(super) fn secrets(&mut self, said: BTreeMap<Name, said::Secret>, stores: &[Name]) -> BTreeMap<Name, Secret> {
+        let mut secrets = BTreeMap::new();
+        for (name, said) in said {
+            self.store_exists(&format!("{}.store", below("secret", name.as_str())), &said.store, stores);
+            let stored = said.path.unwrap_or_else(|| name.clone().into());
+            let at = SecretRef { store: said.store, name: stored };
+            secrets.insert(name, Secret { at, tags: said.tags.into_iter().collect() });
+        }
+        secrets
+    }
+
+    pub(super) fn secret_ref(&mut self, key: &str, said: said::SecretRef, stores: &[Name]) -> SecretRef {
+        self.store_exists(&format!("{key}.store"), &said.store, stores);
+        SecretRef { store: said.store, name: said.name }
+    }
+
+    fn store_exists(&mut self, key: &str, store: &Name, stores: &[Name]) {
+        if stores.contains(store) {
+            return;
+        }
+        let guess = guess(store.as_str(), stores.iter().map(Name::as_str));
+        self.fault(
+            key,
+            format!("there is no store `{store}`"),
+            Some(format!("{guess}a store is made by `[store.{store}]`")),
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! `[provider.NAME]`: an authorization server, our registration there, and what we accept from it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SecretRef;
+use crate::access::{Audience, Scope};
+use crate::config::words::{Period, Rate};
+use crate::name::Name;
+
+/// An authorization server, and our registration there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// The issuer: its metadata says where the token endpoint is (RFC 8414, OpenID Connect Discovery).
+    #[serde(default)]
+    #[schemars(extend("examples" = ["https://login.example.com"]))]
+    pub issuer: Option<String>,
+    /// The token endpoint, where it is not to be discovered.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["https://login.example.com/token"]))]
+    pub token_endpoint: Option<OneOrMany>,
+    /// Who we are there.
+    #[schemars(
+        regex(pattern = r"^[\x20-\x7E]{1,512}$"),
+        extend(
+            "examples" = ["bursar"],
+            "patternErrorMessage" = "not a client id: use 1 to 512 printable ASCII characters (RFC 6749 appendix A.1)"
+        )
+    )]
+    pub client_id: String,
+    /// How we prove it.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+    /// The client secret: a reference to a store, never the secret itself.
+    #[serde(default)]
+    pub client_secret: Option<SecretRef>,
+    /// The private key that signs our assertions.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    pub private_key: Option<SecretRef>,
+    /// The algorithm with which it signs.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true, "examples" = ["ES256"]))]
+    pub signing_alg: Option<String>,
+    /// The id under which the provider knows the key.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true, "examples" = ["ec1"]))]
+    pub key_id: Option<String>,
+    /// The certificate with which we connect.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate`.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    pub certificate_key: Option<SecretRef>,
+    /// The file that holds the assertion of another identity provider.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true))]
+    pub assertion_file: Option<PathBuf>,
+    /// The most that is ever asked for. `[]` says that the server knows no scopes.
+    #[schemars(extend("examples" = [["charges:read", "charges:write"]]))]
+    pub scopes: BTreeSet<Scope>,
+    /// What a request without scope asks for.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["charges:read"]]))]
+    pub default_scopes: BTreeSet<Scope>,
+    /// The resources that tokens are for (RFC 8707). A request without one asks for all of them.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["https://api.example.com"]]))]
+    pub resources: BTreeSet<Audience>,
+    /// The same, where the provider wants the parameter `audience`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["https://api.example.com"]]))]
+    pub audience: BTreeSet<Audience>,
+    /// The scopes that the server may add unasked. More than that is refused.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["profile", "email"]]))]
+    pub extra_scopes: BTreeSet<Scope>,
+    /// Whether a token with fewer scopes than were asked for is refused.
+    #[serde(default)]
+    pub require_all_scopes: bool,
+    /// How long a token lives whose answer does not say it. `0s`: it is served once and not kept.
+    #[serde(default = "serve_once")]
+    pub lifetime_if_missing: Period,
+    /// Who shares a token.
+    #[serde(default)]
+    pub share: Share,
+    /// The certificate authorities that vouch for the server (PEM). Without one, those of the system.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/bursar/idp-ca.pem"]))]
+    pub ca_file: Option<PathBuf>,
+    /// The most time for name resolution, connection and TLS handshake together.
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout: Period,
+    /// The most time for one request.
+    #[serde(default = "timeout")]
+    pub timeout: Period,
+    /// After which part of its lifetime a token in use is refreshed; jitter is added.
+    #[serde(default = "refresh_at")]
+    #[schemars(range(min = 0.05, max = 0.95))]
+    pub refresh_at: f64,
+    /// How many token requests the provider gets.
+    #[serde(default)]
+    #[schemars(extend("x-later" = true, "examples" = ["60/m"]))]
+    pub budget: Option<Rate>,
+    /// Who answers for it.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]{1,200}$"), extend("patternErrorMessage" = LABEL, "examples" = ["payments"]))]
+    pub owner: Option<String>,
+    /// Where it is written what to do when it fails.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["https://wiki.example.com/stripe"]))]
+    pub runbook: Option<String>,
+    /// What kind of data its tokens open.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]{1,200}$"), extend("patternErrorMessage" = LABEL, "examples" = ["pci"]))]
+    pub data_class: Option<String>,
+    /// What it belongs to. In policy: `resource in Tag::"…"`.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["payments"]]))]
+    pub tags: BTreeSet<Name>,
+}
+
+const LABEL: &str = "not a label: use 1 to 200 characters without control characters";
+
+const fn serve_once() -> Period {
+    Period(Duration::ZERO)
+}
+
+const fn connect_timeout() -> Period {
+    Period(Duration::from_secs(2))
+}
+
+const fn timeout() -> Period {
+    Period(Duration::from_secs(5))
+}
+
+const fn refresh_at() -> f64 {
+    0.7
+}
+
+/// One text, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several: the next is used when the one before fails. In this version only one may be listed.
+    Many(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// How we prove who we are (OpenID Connect Core §9, RFC 8705 §2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// The client secret in the Authorization header.
+    #[default]
+    ClientSecretBasic,
+    /// The client secret in the form.
+    ClientSecretPost,
+    /// An assertion signed with the client secret.
+    #[schemars(extend("x-later" = true))]
+    ClientSecretJwt,
+    /// An assertion signed with a private key.
+    #[schemars(extend("x-later" = true))]
+    PrivateKeyJwt,
+    /// A certificate of an authority that the provider trusts.
+    #[schemars(extend("x-later" = true))]
+    TlsClientAuth,
+    /// A certificate that the provider knows.
+    #[schemars(extend("x-later" = true))]
+    SelfSignedTlsClientAuth,
+    /// The assertion of another identity provider, from a file.
+    #[schemars(extend("x-later" = true))]
+    FederatedAssertion,
+}
+
+/// Who shares a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// Each workload has its own: it can be attributed and revoked for one service.
+    #[default]
+    Workload,
+    /// All workloads of the host have one: for servers that meter tokens.
+    Host,
+}

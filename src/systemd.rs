@@ -1,1 +1,0 @@
-//! What systemd hands over (sockets, credentials) and is told (READY, RELOADING, STOPPING, WATCHDOG).

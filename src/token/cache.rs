@@ -1,0 +1,219 @@
+//! Who holds which token: one entry for each key, and what an entry does when it is asked (pure).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Held, Unavailable};
+use crate::access::{Access, Audiences, Scopes};
+use crate::account::Freshness;
+use crate::name::Name;
+use crate::time::{Deadline, Moment};
+
+/// The most keys that one provider's cache holds.
+const MOST_KEYS: usize = 10_000;
+
+/// What makes two requests share a token. A wider token never answers a narrower request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Whose token it is; `None` where the provider entry says `share = "host"`.
+    pub workload: Option<Name>,
+    /// The scopes that are sent.
+    pub scopes: Scopes,
+    /// The audiences that are sent.
+    pub audience: Audiences,
+}
+
+impl Key {
+    pub(super) fn of(access: &Access, shared: bool) -> Self {
+        Self {
+            workload: (!shared).then(|| access.who.name.clone()),
+            scopes: access.scopes.clone(),
+            audience: access.audience.clone(),
+        }
+    }
+}
+
+/// How a flight ended.
+pub(super) type Landing = Result<Held, Unavailable>;
+/// Where those who wait for a flight hear how it ended.
+pub(super) type Landed = watch::Receiver<Option<Landing>>;
+
+/// The tokens of one provider.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<HashMap<Key, Arc<Entry>>>);
+
+impl Cache {
+    /// The entry of `key`, made if there is none.
+    pub(super) fn entry(&self, key: Key, now: Moment) -> Result<Arc<Entry>, Unavailable> {
+        let mut entries = lock(&self.0);
+        if let Some(entry) = entries.get(&key) {
+            return Ok(Arc::clone(entry));
+        }
+        if entries.len() >= MOST_KEYS {
+            entries.retain(|_, entry| !entry.is_idle(now));
+        }
+        if entries.len() >= MOST_KEYS {
+            return Err(Unavailable::Full(MOST_KEYS));
+        }
+        Ok(Arc::clone(entries.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key)))))
+    }
+
+    /// Drops what is dead and unused; the other entries.
+    pub(super) fn sweep(&self, now: Moment) -> Vec<Arc<Entry>> {
+        let mut entries = lock(&self.0);
+        entries.retain(|_, entry| !entry.is_idle(now));
+        entries.values().cloned().collect()
+    }
+
+    /// How many tokens are held that are still alive.
+    pub(super) fn alive(&self, now: Moment) -> usize {
+        lock(&self.0).values().filter(|entry| entry.is_alive(now)).count()
+    }
+}
+
+/// One key's token, its flight, and its last failure.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    /// Microseconds since boot at which it was last asked for.
+    used: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Held>,
+    flight: Option<Landed>,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    why: Unavailable,
+    again: Deadline,
+    in_a_row: u32,
+}
+
+/// What an entry does when it is asked.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Serve this, and nothing else.
+    Serve(Held, Freshness),
+    /// Serve this, and start the flight that refreshes it.
+    ServeAndRefresh(Held, Freshness, Takeoff),
+    /// Start the flight, and wait for it.
+    Fetch(Takeoff, Landed),
+    /// Wait for the flight that is under way.
+    Join(Landed),
+    /// The last flight failed, and the next is not due.
+    Refuse(Unavailable),
+}
+
+/// The right to fly for one entry: while it lives there is no other. Dropped without landing, it lets its waiters go.
+#[derive(Debug)]
+pub(super) struct Takeoff(watch::Sender<Option<Landing>>);
+
+impl Entry {
+    fn new(key: Key) -> Self {
+        Self { key, used: AtomicU64::new(0), state: Mutex::default() }
+    }
+
+    /// A workload asks.
+    pub(super) fn ask(&self, now: Moment) -> Answer {
+        self.used.store(micros(now), Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        let failing = state.failed.is_some();
+        let alive = state.held.as_ref().and_then(|held| Some((held.clone(), held.freshness(failing, now)?)));
+        match (alive, state.under_way(), state.waits(now)) {
+            (Some((held, Freshness::Fresh)), _, _) => Answer::Serve(held, Freshness::Fresh),
+            (Some((held, late)), None, None) => Answer::ServeAndRefresh(held, late, state.take_off().0),
+            (Some((held, late)), _, _) => Answer::Serve(held, late),
+            (None, Some(landed), _) => Answer::Join(landed),
+            (None, None, Some(why)) => Answer::Refuse(why),
+            (None, None, None) => {
+                let (takeoff, landed) = state.take_off();
+                Answer::Fetch(takeoff, landed)
+            }
+        }
+    }
+
+    /// The refresh loop asks: the right to fly if a token in use is due, and when to look again.
+    pub(super) fn due(&self, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
+        let mut state = lock(&self.state);
+        let Some(held) = state.held.as_ref().filter(|held| self.used.load(Ordering::Relaxed) >= micros(held.sent))
+        else {
+            return (None, None);
+        };
+        let refresh = held.refresh.left(now);
+        let wait = refresh.max(state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now)));
+        if state.under_way().is_some() {
+            (None, None)
+        } else if wait.is_zero() {
+            (Some(state.take_off().0), None)
+        } else {
+            (None, Some(wait))
+        }
+    }
+
+    /// A flight has landed: what it brought is kept, and those who wait are told.
+    ///
+    /// A failure never overwrites a token that is still alive.
+    pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, again: impl FnOnce(u32) -> Deadline) {
+        let mut state = lock(&self.state);
+        state.flight = None;
+        match &landing {
+            Ok(held) => {
+                state.held = held.expires.is_some().then(|| held.clone());
+                state.failed = None;
+            }
+            Err(why) => {
+                let in_a_row = state.failed.as_ref().map_or(0, |failed| failed.in_a_row).saturating_add(1);
+                state.failed = Some(Failed { why: why.clone(), again: again(in_a_row), in_a_row });
+            }
+        }
+        drop(state);
+        takeoff.0.send_replace(Some(landing));
+    }
+
+    fn is_alive(&self, now: Moment) -> bool {
+        lock(&self.state).held.as_ref().is_some_and(|held| held.freshness(false, now).is_some())
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    fn is_idle(&self, now: Moment) -> bool {
+        let mut state = lock(&self.state);
+        let alive = state.held.as_ref().is_some_and(|held| held.freshness(false, now).is_some());
+        !alive && state.under_way().is_none() && state.waits(now).is_none()
+    }
+}
+
+impl State {
+    fn under_way(&mut self) -> Option<Landed> {
+        // A flight whose task died without landing has dropped its sender: it counts as over.
+        self.flight = self.flight.take().filter(|landed| landed.has_changed().is_ok());
+        self.flight.clone()
+    }
+
+    fn waits(&self, now: Moment) -> Option<Unavailable> {
+        let failed = self.failed.as_ref().filter(|failed| !failed.again.passed(now))?;
+        Some(failed.why.clone().retry_after(failed.again.left(now)))
+    }
+
+    fn take_off(&mut self) -> (Takeoff, Landed) {
+        let (sender, landed) = watch::channel(None);
+        self.flight = Some(landed.clone());
+        (Takeoff(sender), landed)
+    }
+}
+
+fn micros(at: Moment) -> u64 {
+    u64::try_from(at.boot.since_boot().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,249 @@
+//! The engine: a permit in, a lease out; one flight for each key; refresh ahead of expiry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::cache::{Answer, Cache, Entry, Key, Landed, Landing, Takeoff};
+use super::{Catalogue, Held, Unavailable, Unobtained};
+use crate::access::{Access, Action, Permit, Resource, Workload};
+use crate::account::{Freshness, Lease, Terms};
+use crate::audit::{Actor, Effect, Intent, Journal, Outcome, OutcomeOf, Record};
+use crate::crypto::{FingerprintKey, Random};
+use crate::name::Name;
+use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
+use crate::retry::Backoff;
+use crate::time::{Clock, Deadline};
+
+/// The longest time between two looks at what is due, so that refresh resumes after suspend.
+const TICK: Duration = Duration::from_secs(30);
+/// How long a failing provider is left alone.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+/// The most that a provider's `Retry-After` can ask of us.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+
+/// What every provider's tokens need of the world.
+pub struct Engine {
+    /// Where intents and outcomes are recorded.
+    pub journal: Journal,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where jitter comes from.
+    pub random: Arc<dyn Random>,
+    /// How tokens are named in records.
+    pub fingerprints: FingerprintKey,
+    /// Wakes the refresh loop when a token has landed.
+    landed: Notify,
+}
+
+/// How a provider's tokens are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// What may be asked of it.
+    pub catalogue: Catalogue,
+    /// The fraction of a lifetime after which a token in use is refreshed: above 0, below 1.
+    pub refresh_at: f64,
+    /// Who shares a token.
+    pub share: Share,
+}
+
+/// Who shares a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Each workload has its own, so that it can be attributed, revoked and rejected for one service.
+    Workload,
+    /// All workloads of the host share one: for servers that meter tokens.
+    Host,
+}
+
+/// A provider and the tokens that are held of it.
+pub struct Provider {
+    /// Its name.
+    pub name: Name,
+    /// What policy calls it.
+    pub resource: Resource,
+    /// How its tokens are kept.
+    pub settings: Settings,
+    endpoint: Arc<dyn TokenEndpoint>,
+    engine: Arc<Engine>,
+    cache: Cache,
+}
+
+impl Engine {
+    /// An engine that records in `journal`.
+    #[must_use]
+    pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, fingerprints: FingerprintKey) -> Self {
+        Self { journal, clock, random, fingerprints, landed: Notify::new() }
+    }
+
+    fn dice(&self) -> Result<u16, Unavailable> {
+        let mut dice = [0; 2];
+        self.random.fill(&mut dice).map_err(|_| Unavailable::Internal("the random generator failed"))?;
+        Ok(u16::from_ne_bytes(dice))
+    }
+}
+
+impl Provider {
+    /// A provider of which no token is held yet.
+    #[must_use]
+    pub fn new(name: Name, settings: Settings, endpoint: Arc<dyn TokenEndpoint>, engine: Arc<Engine>) -> Self {
+        let resource = Resource::Provider(name.clone());
+        Self { name, resource, settings, endpoint, engine, cache: Cache::default() }
+    }
+
+    /// The token that `permit` allows: held, or fetched, in one flight for all who ask for the same.
+    ///
+    /// A token that is alive is served at once, whatever the provider does; a dead one never.
+    ///
+    /// # Errors
+    /// [`Unobtained`], when no token is alive and the provider gives none.
+    pub async fn obtain(self: &Arc<Self>, permit: Permit) -> Result<Lease, Unobtained> {
+        match self.alive(permit.access()).await {
+            Ok((held, freshness)) => {
+                Ok(Lease::grant(permit, Arc::clone(&held.value), Terms::Token(held.terms(freshness))))
+            }
+            Err(why) => Err(Unobtained { permit: Box::new(permit), why }),
+        }
+    }
+
+    async fn alive(self: &Arc<Self>, access: &Access) -> Result<(Held, Freshness), Unavailable> {
+        if access.action != Action::Token || access.resource != self.resource {
+            return Err(Unavailable::Internal("the permit is for something else"));
+        }
+        let now = self.engine.clock.now();
+        let entry = self.cache.entry(Key::of(access, self.settings.share == Share::Host), now)?;
+        match entry.ask(now) {
+            Answer::Serve(held, freshness) => Ok((held, freshness)),
+            Answer::ServeAndRefresh(held, freshness, takeoff) => {
+                self.launch(entry, takeoff, None);
+                Ok((held, freshness))
+            }
+            Answer::Fetch(takeoff, landed) => {
+                self.launch(entry, takeoff, Some(Arc::clone(&access.who)));
+                Ok((landing_of(landed).await?, Freshness::Fresh))
+            }
+            Answer::Join(landed) => Ok((landing_of(landed).await?, Freshness::Fresh)),
+            Answer::Refuse(why) => Err(why),
+        }
+    }
+
+    /// How many tokens are held that are alive.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.cache.alive(self.engine.clock.now())
+    }
+
+    /// Launches what is due, forgets what is dead; how long until the next look, if anything is held.
+    fn look_ahead(self: &Arc<Self>) -> Option<Duration> {
+        let now = self.engine.clock.now();
+        let mut soonest = None;
+        for entry in self.cache.sweep(now) {
+            let (takeoff, wait) = entry.due(now);
+            soonest = [soonest, wait].into_iter().flatten().min();
+            if let Some(takeoff) = takeoff {
+                self.launch(entry, takeoff, None);
+            }
+        }
+        soonest
+    }
+
+    /// Starts a flight of its own task: a caller that goes away does not take it along.
+    fn launch(self: &Arc<Self>, entry: Arc<Entry>, takeoff: Takeoff, for_whom: Option<Arc<Workload>>) {
+        let provider = Arc::clone(self);
+        tokio::spawn(async move {
+            let landing = provider.fly(&entry.key, for_whom.as_deref()).await;
+            let retry_after = landing.as_ref().err().map_or(Duration::ZERO, Unavailable::asked_to_wait);
+            let again = |in_a_row| provider.again(in_a_row, retry_after);
+            entry.land(takeoff, landing, again);
+            provider.engine.landed.notify_one();
+        });
+    }
+
+    /// One flight: intent, request, outcome.
+    async fn fly(&self, key: &Key, for_whom: Option<&Workload>) -> Landing {
+        let engine = &*self.engine;
+        let dice = engine.dice()?;
+        let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
+        let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
+        let intent = engine.journal.append(&Record::Intent(Intent { actor, effect })).await?.decision().index;
+
+        let asked = engine.clock.now();
+        let ask = Ask { scopes: key.scopes.clone(), audience: key.audience.clone() };
+        let answer = self.endpoint.fetch(&ask).await.and_then(not_dead_on_arrival);
+        // A crash here leaves an intent without outcome: the token is lost, serves nobody, and expires by itself.
+        let took = engine.clock.now().since(asked);
+        let landing = answer.map(|grant| {
+            let fingerprint = engine.fingerprints.of(grant.token.expose());
+            Held::new(grant, self.settings.refresh_at, dice, fingerprint, intent)
+        });
+        // Not awaited: the release that follows stands behind it in the same batch, so one sync covers both.
+        drop(engine.journal.enqueue(&Record::Outcome(Outcome { intent, result: outcome_of(&landing), took })));
+        landing.map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
+    }
+
+    fn again(&self, in_a_row: u32, asked_to_wait: Duration) -> Deadline {
+        let dice = self.engine.dice().unwrap_or(u16::MAX);
+        let wait = BACKOFF.after(in_a_row, dice).max(asked_to_wait.min(LONGEST_RETRY_AFTER));
+        self.engine.clock.now().deadline(wait)
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("name", &self.name).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Unavailable {
+    fn asked_to_wait(&self) -> Duration {
+        match self {
+            Self::Provider { failure: Failure::Unavailable { retry_after, .. }, .. } => retry_after.unwrap_or_default(),
+            Self::Provider { .. } | Self::Audit(_) | Self::Full(_) | Self::Internal(_) => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn retry_after(self, wait: Duration) -> Self {
+        match self {
+            Self::Provider { failure, .. } => Self::Provider { failure, retry_after: wait },
+            other @ (Self::Audit(_) | Self::Full(_) | Self::Internal(_)) => other,
+        }
+    }
+}
+
+/// Keeps tokens in use ahead of their expiry, for as long as it is polled.
+///
+/// `providers` gives those of the moment: a reload may change them between two looks.
+pub async fn keep_ahead(engine: Arc<Engine>, providers: impl Fn() -> Vec<Arc<Provider>> + Send) {
+    loop {
+        let soonest = providers().iter().filter_map(Provider::look_ahead).min().unwrap_or(TICK);
+        tokio::select! {
+            () = tokio::time::sleep(soonest.min(TICK)) => {}
+            () = engine.landed.notified() => {}
+        }
+    }
+}
+
+async fn landing_of(mut landed: Landed) -> Landing {
+    let landing = landed.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
+    landing.unwrap_or(Err(Unavailable::Internal("the task that asked the provider ended early")))
+}
+
+fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
+    match grant.lifetime {
+        Some(Duration::ZERO) => Err(Failure::Nonsense("the token has a lifetime of 0 seconds".into())),
+        Some(_) | None => Ok(grant),
+    }
+}
+
+fn outcome_of(landing: &Result<Held, Failure>) -> OutcomeOf<'_> {
+    match landing {
+        Ok(held) => OutcomeOf::Minted {
+            fingerprint: held.fingerprint,
+            scopes: &held.scopes,
+            lifetime: held.expires.map(|expires| expires.wall - held.sent.wall),
+        },
+        Err(failure) => OutcomeOf::Failed { code: failure.code(), detail: failure.detail() },
+    }
+}

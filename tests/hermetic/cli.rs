@@ -1,0 +1,112 @@
+//! The command line from outside: exit codes, what goes where, JSON for programs.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn bursar(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
+    command.args(arguments).env_remove("BURSAR_SOCKET").env_remove("BURSAR_ADMIN_SOCKET").output().unwrap()
+}
+
+fn exit(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A folder whose `bursar.toml` says `text` and whose policies are there.
+fn etc(text: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new("policies"), &folder.path().join("policies"));
+    let file = folder.path().join("bursar.toml");
+    fs::write(
+        &file,
+        format!("[agent]\npolicies = \"policies\"\nstate_dir = \"state\"\nunknown_ids = \"warn\"\n{text}"),
+    )
+    .unwrap();
+    (folder, file.to_str().unwrap().to_owned())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn check_prints_every_fault_with_its_place_and_fails() {
+    let (_folder, file) = etc("socket = 5\ntypo = 1\n[log]\nlevel = \"loud\"\n");
+    let output = bursar(&["check", "--config", &file]);
+    assert_eq!(exit(&output), 1);
+    for what in
+        [":5:10: `agent.socket` must be a string", ":6:1: unknown key `typo`", ":8:9: `log.level` cannot be `loud`"]
+    {
+        assert!(stdout(&output).contains(&format!("error: {file}{what}")), "no `{what}` in {}", stdout(&output));
+    }
+    assert!(!stdout(&output).contains('\u{1b}'), "plain where it is no terminal");
+}
+
+#[test]
+fn check_speaks_json_to_programs() {
+    let (_folder, file) = etc("typo = 1\n");
+    let output = bursar(&["--json", "check", "--config", &file]);
+    assert_eq!(exit(&output), 1);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fault = &report["faults"][0];
+    assert_eq!((&fault["place"]["line"], &fault["place"]["column"]), (&Value::from(5), &Value::from(1)));
+    assert_eq!(fault["place"]["key"], "agent.typo");
+    assert!(report["warnings"].is_array());
+}
+
+#[test]
+fn a_wrong_usage_exits_2_and_help_exits_0() {
+    for arguments in [&["tokn"][..], &[], &["token"], &["token", "a", "--min-ttl", "soon"]] {
+        let output = bursar(arguments);
+        assert_eq!((exit(&output), output.stdout.len()), (2, 0), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["token", "--help"]] {
+        let output = bursar(arguments);
+        assert_eq!((exit(&output), output.stderr.len()), (0, 0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn trouble_goes_to_standard_error_also_as_json() {
+    let (_folder, file) = etc("typo = 1\n");
+    let output = bursar(&["agent", "--config", &file]);
+    assert_eq!((exit(&output), output.stdout.len()), (1, 0));
+    assert!(stderr(&output).contains("unknown key `typo`"));
+    let output = bursar(&["agent", "--config", &file, "--json"]);
+    let trouble: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(trouble["faults"][0]["place"]["key"], "agent.typo");
+}
+
+#[test]
+fn what_is_generated_is_whole() {
+    let schema: Value = serde_json::from_slice(&bursar(&["config", "schema"]).stdout).unwrap();
+    assert_eq!(schema["properties"]["agent"]["default"]["socket"], "/run/bursar/bursar.sock");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&bursar(&["completions", shell])).contains("bursar"), "{shell}");
+    }
+    assert!(stdout(&bursar(&["man"])).contains(".TH bursar 1"));
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(exit(&bursar(&["man", "--out", folder.path().to_str().unwrap()])), 0);
+    assert!(folder.path().join("bursar-secret-put.1").exists());
+}

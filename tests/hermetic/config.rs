@@ -1,0 +1,425 @@
+//! Configuration: the shipped example, and what is wrong in a file that can be read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bursar::access::SecretId;
+use bursar::config::meant::{AudienceParameter, ClientAuth, Durability, Server, Share, Store, StoreKey};
+use bursar::config::said::Said;
+use bursar::config::{self, Read, Report};
+use bursar::document::{self, Source};
+use bursar::fault::{Fault, Faults};
+use bursar::name::Name;
+use tempfile::TempDir;
+
+const EXAMPLE: &str = "examples/bursar.toml";
+
+/// The least that a provider needs, and the store that it refers to.
+const STRIPE: &str = r#"
+[store.local]
+kind = "sealed"
+[provider.stripe]
+token_endpoint = "https://login.example.com/token"
+client_id = "bursar"
+client_secret = { store = "local", name = "stripe-client" }
+scopes = ["charges:read", "charges:write"]
+"#;
+
+fn read(text: &str) -> Result<Read, Faults> {
+    let source = Source { file: "etc/bursar.toml".into(), text: text.to_owned() };
+    config::read(&[source], Path::new("/base"))
+}
+
+/// What is wrong with [`STRIPE`] when `lines` are added to its provider, or replace a line of the same key.
+fn stripe_with(lines: &str) -> Vec<Fault> {
+    let keys: Vec<_> = lines.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim()).collect();
+    let kept = STRIPE.lines().filter(|line| !line.split_once('=').is_some_and(|(key, _)| keys.contains(&key.trim())));
+    let text = format!("{}\n{lines}\n", kept.collect::<Vec<_>>().join("\n"));
+    read(&text).err().iter().flat_map(Faults::iter).cloned().collect()
+}
+
+fn assert_fault(faults: &[Fault], key: &str, what: &str) {
+    let found = faults.iter().any(|fault| fault.place.key == key && fault.what.contains(what) && fault.place.line > 0);
+    assert!(found, "no `{what}` at `{key}` in {faults:#?}");
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_schema_that_is_read_is_covered() {
+    assert_eq!(document::uncovered::<Said>(), Ok(()));
+    assert_eq!(document::uncovered::<bursar::peer::registry::Document>(), Ok(()));
+}
+
+#[test]
+fn the_shipped_example_has_no_fault() {
+    let source = Source { file: EXAMPLE.into(), text: fs::read_to_string(EXAMPLE).unwrap() };
+    let read = config::read(&[source], Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(read.warnings, []);
+    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 2, 1));
+}
+
+#[test]
+fn the_shipped_example_says_the_defaults() {
+    let settings = |text: &str| {
+        let source = Source { file: EXAMPLE.into(), text: text.to_owned() };
+        config::read(&[source], Path::new("/")).unwrap().settings
+    };
+    let (mut example, default) = (settings(&fs::read_to_string(EXAMPLE).unwrap()), settings(""));
+    example.agent.listeners.clear();
+    assert_eq!(example.agent, default.agent);
+    assert_eq!((example.log, example.audit, example.limits), (default.log, default.audit, default.limits));
+    assert_eq!(example.container_roots, default.container_roots);
+}
+
+#[test]
+fn an_empty_configuration_means_the_defaults() {
+    let read = read("").unwrap();
+    let agent = &read.settings.agent;
+    assert_eq!((agent.socket_mode, agent.admin_mode), (0o666, 0o660));
+    assert_eq!(agent.socket, Path::new("/run/bursar/bursar.sock"));
+    assert_eq!(read.settings.audit.dir, Path::new("/var/lib/bursar/audit"));
+    assert_eq!(read.settings.audit.durability, Durability::Disk);
+    assert_eq!(read.settings.limits.connections_per_uid, 2500);
+    assert_eq!(read.warnings.len(), 1, "that there is nothing to ask for");
+}
+
+#[test]
+fn what_was_said_becomes_what_is_meant() {
+    let text = format!(
+        "{STRIPE}\naudience = [\"api\"]\nshare = \"host\"\ntimeout = \"9s\"\nca_file = \"ca.pem\"\ntags = [\"b\", \"a\"]\n"
+    );
+    let read = read(&text).unwrap();
+    let stripe = &read.settings.providers[&name("stripe")];
+    assert!(matches!(&stripe.server, Server::Endpoint(url) if url.as_str() == "https://login.example.com/token"));
+    assert!(matches!(&stripe.client_auth, ClientAuth::Basic(at) if at.name.as_str() == "stripe-client"));
+    assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
+    assert_eq!((stripe.timeout, stripe.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
+    assert_eq!(stripe.ca_file.as_deref(), Some(Path::new("/base/etc/ca.pem")), "relative to the file");
+    assert_eq!(stripe.tags, [name("a"), name("b")]);
+}
+
+#[test]
+fn a_store_key_is_made_only_inside_the_state() {
+    let text = "[store.a]\nkind = \"sealed\"\n[store.b]\nkind = \"sealed\"\nkey = { file = \"store.key\" }\n\
+                [store.c]\nkind = \"sealed\"\nkey = { file = \"/var/lib/bursar/c.key\" }\n[store.d]\nkind = \"sealed\"\n\
+                key = { file = \"/var/lib/bursar/../c.key\" }\n";
+    let stores = read(text).unwrap().settings.stores;
+    let made = |store: &str| match &stores[&name(store)] {
+        Store::Sealed { key: StoreKey::File { path, made }, .. } => (path.clone(), *made),
+        other @ (Store::Sealed { .. } | Store::Files { .. }) => panic!("{other:?}"),
+    };
+    assert_eq!(made("a"), (PathBuf::from("/var/lib/bursar/a.key"), true));
+    assert_eq!(made("b"), (PathBuf::from("/base/etc/store.key"), false));
+    assert!(made("c").1);
+    assert!(!made("d").1, "`..` leads out of it");
+}
+
+#[test]
+fn policy_knows_every_secret_that_is_spoken_of() {
+    let text = format!("{STRIPE}\n[secret.key]\nstore = \"local\"\npath = \"stripe/key\"\ntags = [\"payments\"]\n");
+    let settings = read(&text).unwrap().settings;
+    let ids: Vec<_> = settings.secret_ids().keys().map(ToString::to_string).collect();
+    assert_eq!(ids, ["key", "local/stripe-client", "local/stripe/key"]);
+    let at = |id: &str| settings.locate(&id.parse::<SecretId>().unwrap()).map(|at| at.name.to_string());
+    assert_eq!(at("key").as_deref(), Some("stripe/key"));
+    assert_eq!(at("local/new").as_deref(), Some("new"), "an operator may write what nothing speaks of yet");
+    assert_eq!((at("other/new"), at("nothing")), (None, None));
+}
+
+#[test]
+fn what_is_not_built_is_refused_with_its_place() {
+    let text = format!(
+        "{STRIPE}\nbudget = \"60/m\"\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
+         [metrics]\nlisten = \"127.0.0.1:9464\"\n[telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
+         [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
+         [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
+         [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
+         [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
+         [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n[limits]\nper_workload = \"2000/s\"\nmints_per_workload = \"60/m\"\n"
+    );
+    let faults = read(&text).unwrap_err();
+    let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
+    let wanted = [
+        "audit.checkpoint_every",
+        "audit.forward",
+        "audit.retention",
+        "audit.witness",
+        "limits.mints_per_workload",
+        "limits.per_workload",
+        "metrics.listen",
+        "provider.stripe.budget",
+        "provider.stripe.private_key",
+        "secret.key.field",
+        "secret.key.rotation",
+        "store.aws.kind",
+        "store.bao.kind",
+        "telemetry.otlp",
+    ];
+    assert_eq!(keys, BTreeSet::from(wanted));
+    assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
+}
+
+#[test]
+fn client_authentications_that_are_not_built_are_refused() {
+    for method in ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "federated_assertion"] {
+        let faults = stripe_with(&format!("client_auth = \"{method}\""));
+        assert_fault(&faults, "provider.stripe.client_auth", "not available in this version");
+    }
+    assert!(stripe_with("client_auth = \"client_secret_post\"").is_empty());
+}
+
+#[test]
+fn fail_over_is_not_built() {
+    assert!(stripe_with("token_endpoint = [\"https://a.example/t\"]").is_empty());
+    let faults = stripe_with("token_endpoint = [\"https://a.example/t\", \"https://b.example/t\"]");
+    assert_fault(&faults, "provider.stripe.token_endpoint", "not available in this version");
+}
+
+#[test]
+fn a_provider_has_to_make_sense() {
+    let stripe = |key: &str| format!("provider.stripe.{key}");
+    for (line, key, what) in [
+        ("default_scopes = [\"charges:raed\"]", "default_scopes", "is not in"),
+        ("token_endpoint = \"http://login.example.com/t\"", "token_endpoint", "plain http"),
+        ("token_endpoint = \"https://me:pw@login.example.com/t\"", "token_endpoint", "password in it"),
+        ("token_endpoint = \"login\"", "token_endpoint", "is not a URL"),
+        ("issuer = \"https://a.example/?x=y\"", "issuer", "has a query"),
+        ("resources = [\"api\"]", "resources", "is not an absolute URI"),
+        ("resources = [\"https://a.example/#x\"]", "resources", "fragment"),
+        ("resources = [\"https://a.example\"]\naudience = [\"a\"]", "audience", "both"),
+        ("refresh_at = 1.5", "refresh_at", "cannot be 1.5"),
+        ("refresh_at = nan", "refresh_at", "cannot be nan"),
+        ("timeout = \"0s\"", "timeout", "cannot be `0s`"),
+        ("timeout = \"2h\"", "timeout", "cannot be `2h`"),
+        ("timeout = \"5 s\"", "timeout", "not a duration"),
+        ("timeout = 5", "timeout", "must be a string, not an integer"),
+        ("connect_timeout = \"9s\"", "connect_timeout", "longer than `timeout`"),
+        ("lifetime_if_missing = \"31d\"", "lifetime_if_missing", "longer than `30d`"),
+        ("client_secret = { store = \"lokal\", name = \"x\" }", "client_secret.store", "there is no store `lokal`"),
+        ("client_secret = \"hunter2\"", "client_secret", "must be a table, not a string"),
+        ("client_id = \"\"", "client_id", "is not a client id"),
+        ("runbook = \"javascript:x\"", "runbook", "is not the address of a page"),
+        ("scopes = []\nrequire_all_scopes = true", "require_all_scopes", "has no effect"),
+        ("scopes = [\"a b\"]", "scopes[0]", "a scope is 1 to 256"),
+        ("scopes = [\"a\", \"a\"]", "scopes", "lists `a` twice"),
+        ("owner = \"a\\nb\"", "owner", "not a label"),
+    ] {
+        assert_fault(&stripe_with(line), &stripe(key), what);
+    }
+    assert!(stripe_with("client_secret = \"hunter2\"").iter().all(|fault| !fault.to_string().contains("hunter2")));
+    assert!(stripe_with("token_endpoint = \"https://me:pw@a.example/\"").iter().all(|f| !f.to_string().contains("pw")));
+}
+
+#[test]
+fn a_provider_needs_a_server_and_a_credential() {
+    let faults = read("[provider.stripe]\nclient_id = \"b\"\nscopes = []\n").unwrap_err();
+    let faults: Vec<_> = faults.iter().cloned().collect();
+    assert_fault(&faults, "provider.stripe", "lacks `issuer` or `token_endpoint`");
+    assert_fault(&faults, "provider.stripe.client_secret", "lacks the required key `client_secret`");
+    let faults = read("[provider.stripe]\n").unwrap_err();
+    let faults: Vec<_> = faults.iter().cloned().collect();
+    assert_fault(&faults, "provider.stripe.scopes", "lacks the required key `scopes`");
+}
+
+#[test]
+fn the_agent_has_to_make_sense() {
+    let long = format!("[agent]\nsocket = \"/{}\"\n", "x".repeat(110));
+    for (text, key, what) in [
+        ("[agent]\nsocket = \"@bursar\"\n", "agent.socket", "abstract socket"),
+        ("[agent]\nsocket = \"\\u0000bursar\"\n", "agent.socket", "abstract socket"),
+        (long.as_str(), "agent.socket", "has at most 107"),
+        ("[agent]\nsocket = \"/run/x/\"\n", "agent.socket", "is a directory"),
+        ("[agent]\nsocket_mode = \"666\"\n", "agent.socket_mode", "not a mode"),
+        ("[agent]\nid = \"Host 7\"\n", "agent.id", "not a name"),
+        ("[agent]\nsocket = \"/a\"\nadmin_socket = \"/a\"\n", "agent.admin_socket", "same socket as `agent.socket`"),
+        ("[attest]\ncontainer_roots = [\"kubepods\"]\n", "attest.container_roots[0]", "not the path of a cgroup"),
+        ("[audit]\nsegment = \"1MiB\"\n", "audit.reserve", "larger than `audit.segment`"),
+        ("[audit]\nsegment = \"1KiB\"\nreserve = \"0B\"\n", "audit.segment", "below `1MiB`"),
+        ("[limits]\nconnections = 5\nconnections_per_uid = 6\n", "limits.connections_per_uid", "more than the 5"),
+        (
+            "[store.x]\nkind = \"sealed\"\npath = \"/s.db\"\n[store.y]\nkind = \"sealed\"\npath = \"/s.db\"\n",
+            "store.y.path",
+            "are one file",
+        ),
+        ("[limits]\nconnections = 0\n", "limits.connections", "cannot be 0"),
+        ("[secret.x]\nstore = \"nowhere\"\n", "secret.x.store", "there is no store `nowhere`"),
+        (
+            "[store.x]\nkind = \"sealed\"\nkey = { credential = \"../x\" }\n",
+            "store.x.key.credential",
+            "not the name of a credential",
+        ),
+    ] {
+        let faults: Vec<_> = read(text).unwrap_err().iter().cloned().collect();
+        if key == "agent.socket" && what.contains("107") {
+            assert!(faults[0].what.contains("111 bytes"), "{faults:?}");
+        }
+        // A default has no line of its own.
+        let found = faults.iter().any(|fault| fault.place.key == key && fault.what.contains(what));
+        assert!(found, "no `{what}` at `{key}` in {faults:#?}");
+    }
+}
+
+#[test]
+fn listeners_have_sockets_of_their_own() {
+    let text = "[[agent.listener]]\nsocket = \"/a\"\nworkload = \"x\"\n[[agent.listener]]\nsocket = \"/a\"\nworkload = \"y\"\n";
+    let faults: Vec<_> = read(text).unwrap_err().iter().cloned().collect();
+    assert_fault(&faults, "agent.listener[1].socket", "same socket as `agent.listener[0].socket`");
+    assert!(faults[0].help.as_ref().unwrap().contains("etc/bursar.toml:2:10"));
+}
+
+#[test]
+fn faults_of_meaning_come_all_at_once() {
+    let text = format!(
+        "{STRIPE}\nrunbook = \"x\"\ndefault_scopes = [\"x\"]\n[agent]\nsocket = \"@x\"\n[secret.x]\nstore = \"y\"\n"
+    );
+    assert_eq!(read(&text).unwrap_err().iter().count(), 4);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    for (lines, key) in [
+        ("issuer = \"https://login.example.com\"", "provider.stripe.issuer"),
+        ("extra_scopes = [\"charges:write\"]", "provider.stripe.extra_scopes"),
+        ("[agent]\nadmin_mode = \"0666\"", "agent.admin_mode"),
+        ("[secret.client]\nstore = \"local\"\npath = \"stripe-client\"", "secret.client"),
+    ] {
+        let warnings = read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
+        assert_eq!(warnings.iter().map(|warning| warning.place.key.as_str()).collect::<Vec<_>>(), [key]);
+    }
+}
+
+#[test]
+fn a_reload_cannot_change_what_a_running_agent_stands_on() {
+    let old = read(STRIPE).unwrap().settings;
+    let text = format!(
+        "{STRIPE}\ntimeout = \"9s\"\n[agent]\nsocket = \"/other\"\nstate_dir = \"/other-state\"\n[audit]\ndir = \"/other-log\"\n\
+         [store.more]\nkind = \"files\"\npath = \"/x\"\n[log]\nlevel = \"debug\"\n"
+    );
+    let new = read(&text).unwrap();
+    let faults = config::reload::allowed(&old, &new.settings, &new.places).unwrap_err();
+    let keys: Vec<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
+    assert_eq!(
+        BTreeSet::from_iter(keys),
+        BTreeSet::from(["agent.socket", "agent.state_dir", "audit.dir", "store.local", "store.more"])
+    );
+    let same = read(&format!("{STRIPE}\ntimeout = \"9s\"\n[log]\nlevel = \"debug\"\n")).unwrap();
+    assert_eq!(config::reload::allowed(&old, &same.settings, &same.places), Ok(()));
+}
+
+/// A folder with a configuration, its policies and its `conf.d`.
+struct Etc(TempDir);
+
+impl Etc {
+    fn new(text: &str) -> Self {
+        let etc = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(etc.path("policies")).unwrap();
+        fs::create_dir_all(etc.path("conf.d")).unwrap();
+        let head = "[agent]\npolicies = \"policies\"\nstate_dir = \"state\"\n";
+        etc.with("bursar.toml", format!("{head}{text}").as_bytes())
+    }
+
+    fn with(self, name: &str, bytes: &[u8]) -> Self {
+        fs::write(self.path(name), bytes).unwrap();
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn check(&self) -> Report {
+        config::check(&self.path("bursar.toml"), &[]).1
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.check().faults.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn files_of_conf_d_belong_to_the_configuration() {
+    let etc = Etc::new(STRIPE)
+        .with(
+            "conf.d/20-crm.toml",
+            STRIPE.replace("stripe]", "crm]").replace("[store.local]\nkind = \"sealed\"", "").as_bytes(),
+        )
+        .with(
+            "conf.d/10-key.toml",
+            b"[secret.key]\nstore = \"local\"\n[[agent.listener]]\nsocket = \"a.sock\"\nworkload = \"a\"\n",
+        )
+        .with("conf.d/.hidden.toml", b"not toml")
+        .with("conf.d/notes.txt", b"not toml");
+    let read = config::load(&etc.path("bursar.toml")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(read.settings.providers.len(), 2);
+    assert_eq!(
+        read.settings.agent.listeners[0].socket,
+        etc.path("conf.d/a.sock"),
+        "relative to the file that names it"
+    );
+    assert_eq!(etc.faults(), [""; 0]);
+}
+
+#[test]
+fn what_two_files_define_is_a_fault_with_both_places() {
+    let etc = Etc::new(STRIPE).with("conf.d/a.toml", b"[store.local]\nkind = \"files\"\npath = \"x\"\n");
+    let faults = etc.faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("conf.d/a.toml:1:1: `store.local` is defined twice"), "{faults:?}");
+    assert!(faults[0].contains("bursar.toml:5:1"), "{faults:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let missing = config::load(Path::new("/nonexistent/bursar.toml")).unwrap_err().to_string();
+    assert!(missing.contains("there is no `/nonexistent/bursar.toml`"), "{missing}");
+    let etc = Etc::new("")
+        .with("conf.d/a.toml", b"[log]\nlevel = \"\xff\"\n")
+        .with("conf.d/b.toml", &vec![b'#'; (1 << 20) + 1]);
+    fs::create_dir(etc.path("conf.d/c.toml")).unwrap();
+    let faults = etc.faults().join("\n");
+    for what in ["a.toml:2:10: this byte is not UTF-8", "b.toml` is larger than 1024 KiB", "c.toml` is not a file"] {
+        assert!(faults.contains(what), "no `{what}` in {faults}");
+    }
+}
+
+#[test]
+fn check_looks_at_the_host() {
+    let etc = Etc::new(
+        "admin_group = \"no-such-group\"\n[store.a]\nkind = \"sealed\"\nkey = { file = \"missing.key\" }\n\
+         [store.b]\nkind = \"sealed\"\nkey = { file = \"open.key\" }\n[store.c]\nkind = \"sealed\"\n",
+    )
+    .with("open.key", b"x");
+    std::os::unix::fs::chown(etc.path("open.key"), None, None).unwrap();
+    set_mode(&etc.path("open.key"), 0o644);
+    fs::remove_dir(etc.path("policies")).unwrap();
+    let faults = etc.faults().join("\n");
+    for what in ["there is no group `no-such-group`", "missing.key`", "others may read or write the key", "policies`"] {
+        assert!(faults.contains(what), "no `{what}` in {faults}");
+    }
+    assert_eq!(etc.faults().len(), 4, "a key inside `state_dir` is made at first start: {faults}");
+}
+
+#[test]
+fn a_configuration_that_everybody_may_write_is_a_warning() {
+    let etc = Etc::new(STRIPE);
+    set_mode(&etc.path("bursar.toml"), 0o666);
+    assert!(etc.check().warnings.iter().any(|warning| warning.what.contains("may write this file")));
+}
+
+#[test]
+fn a_file_of_authorities_has_a_certificate() {
+    let etc = Etc::new(&format!("{STRIPE}\nca_file = \"ca.pem\"\n")).with("ca.pem", b"nothing");
+    assert!(etc.faults()[0].contains("has no certificate"), "{:?}", etc.faults());
+    let etc = etc.with("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
+    assert_eq!(etc.faults(), [""; 0]);
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,11 @@
+use bursar::access::Access;
+use bursar::token::Provider;
+use std::sync::Arc;
+
+async fn unjudged(provider: &Arc<Provider>, access: Access) {
+    let _ = provider.obtain(access).await;
+}
+
+fn main() {
+    let _ = unjudged;
+}

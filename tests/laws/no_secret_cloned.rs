@@ -1,0 +1,9 @@
+use bursar::secret::Secret;
+
+fn copied(secret: &Secret) -> Secret {
+    Secret::clone(secret)
+}
+
+fn main() {
+    let _ = copied;
+}

@@ -1,0 +1,9 @@
+use bursar::secret::Secret;
+
+fn printed(secret: Secret) -> String {
+    format!("{}", secret)
+}
+
+fn main() {
+    let _ = printed;
+}

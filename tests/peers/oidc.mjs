@@ -1,0 +1,124 @@
+// An authorization server: npm oidc-provider over TLS, with an admin port by which a test changes clients
+// and faults while it runs.
+//
+// environment: PEERS, CERTS (a directory with server.pem and server.key), PORT (0: any), TTL (seconds)
+// stdout:      {"issuer": "https://localhost:…", "admin": "http://127.0.0.1:…"}
+//
+// admin:  PUT    /clients/<id>  {"client_secret": "new", "also": ["old"]}   merged into the client; `also` works too, until the next PUT
+//         PUT    /faults        {"status", "headers", "body", "delay_ms", "reset", "times", "path"}   instead of an answer; an empty body ends it
+//         GET    /requests      how many requests the token endpoint has had, faults included
+import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { installed, ready } from './ready.mjs';
+
+const { Provider, errors } = await installed('oidc-provider/lib/index.js');
+const ttl = Number(process.env.TTL ?? 300);
+
+const client = (client_id, client_secret, token_endpoint_auth_method) => ({
+  client_id, client_secret, token_endpoint_auth_method, grant_types: ['client_credentials'], redirect_uris: [], response_types: [],
+  // The one key of this server is an EC key; no client here gets an id token.
+  id_token_signed_response_alg: 'ES256',
+});
+const records = new Map([
+  client('basic', 'basic-secret', 'client_secret_basic'),
+  // These work only if id and secret are form-urlencoded before base64 (RFC 6749 §2.3.1).
+  client('ba:sic+weird', 'p%40ss w+rd:/&=?~', 'client_secret_basic'),
+  client('post', 'post-secret', 'client_secret_post'),
+  // A resource server, which may introspect everybody's tokens.
+  client('rs', 'rs-secret', 'client_secret_basic'),
+].map((it) => [`Client:${it.client_id}`, it]));
+
+// Everything in one map, so that a client can be changed between two requests.
+class Adapter {
+  constructor(kind) { this.kind = kind; }
+  async upsert(id, record) { records.set(`${this.kind}:${id}`, record); }
+  async find(id) { return structuredClone(records.get(`${this.kind}:${id}`)); }
+  async destroy(id) { records.delete(`${this.kind}:${id}`); }
+  async findByUid() {}
+  async findByUserCode() {}
+  async consume() {}
+  async revokeByGrantId() {}
+}
+
+// What RFC 8707 calls resources, with the scopes that each knows and the form of its tokens.
+const resources = { 'urn:api:jwt': 'jwt', 'urn:api:opaque': 'opaque' };
+
+function configuration() {
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
+  return {
+    adapter: Adapter,
+    scopes: ['openid', 'offline_access', 'read', 'write', 'admin'],
+    jwks: { keys: [{ ...key, alg: 'ES256', use: 'sig', kid: 'made-at-start' }] },
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post'],
+    ttl: { ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL ?? ttl },
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: (ctx, asking, token) => asking.clientId === 'rs' || token.clientId === asking.clientId },
+      revocation: { enabled: true, allowedPolicy: (ctx, asking, token) => token.clientId === asking.clientId },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => undefined,
+        getResourceServerInfo(ctx, resource) {
+          if (!(resource in resources)) throw new errors.InvalidTarget();
+          return { scope: 'read write', audience: resource, accessTokenTTL: ttl, accessTokenFormat: resources[resource], jwt: { sign: { alg: 'ES256' } } };
+        },
+      },
+    },
+  };
+}
+
+// The second secret of a client, while a test rotates the first.
+const also = new Map();
+function allowSecondSecrets(provider) {
+  const first = provider.Client.prototype.compareClientSecret;
+  provider.Client.prototype.compareClientSecret = async function compare(secret) {
+    return (await first.call(this, secret)) || (also.get(this.clientId) ?? []).includes(secret);
+  };
+}
+
+let fault = null;
+let requests = 0;
+function answer(request, response, provider) {
+  if (request.url.startsWith('/token') && request.method === 'POST' && !request.url.startsWith('/token/')) requests += 1;
+  if (!fault || fault.times === 0 || !request.url.startsWith(fault.path ?? '/token')) return provider(request, response);
+  if (fault.times) fault.times -= 1;
+  const { delay_ms = 0, reset, status = 503, headers = {}, body = '{"error":"temporarily_unavailable"}' } = fault;
+  return setTimeout(() => {
+    if (reset) return request.socket.destroy();
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    return response.end(body);
+  }, delay_ms);
+}
+
+async function administer(request, response) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const said = chunks.length ? JSON.parse(Buffer.concat(chunks)) : null;
+  const [, kind, id] = request.url.split('/').map(decodeURIComponent);
+  if (kind === 'faults') fault = said;
+  if (kind === 'clients') {
+    const { also: second = [], ...changes } = said;
+    also.set(id, second);
+    records.set(`Client:${id}`, { ...records.get(`Client:${id}`), ...changes, client_id: id });
+  }
+  response.end(JSON.stringify({ requests }));
+}
+
+const listening = (server, port) => new Promise((resolve) => { server.listen(port, '127.0.0.1', () => resolve(server.address().port)); });
+const read = (file) => readFileSync(`${process.env.CERTS}/${file}`);
+
+const server = createTlsServer({ key: read('server.key'), cert: read('server.pem') });
+const issuer = `https://localhost:${await listening(server, Number(process.env.PORT ?? 0))}`;
+const provider = new Provider(issuer, configuration());
+allowSecondSecrets(provider);
+provider.on('server_error', (ctx, error) => console.error('server_error', error));
+const callback = provider.callback();
+server.on('request', (request, response) => answer(request, response, callback));
+
+const admin = createServer((request, response) => {
+  administer(request, response).catch((error) => { response.statusCode = 400; response.end(String(error)); });
+});
+ready({ issuer, admin: `http://127.0.0.1:${await listening(admin, 0)}` });

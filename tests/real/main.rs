@@ -1,0 +1,6 @@
+//! Tests against real servers: `tests/run` installs them. Each test starts its own and ends it by its own pid.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+
+mod jose;
+mod oauth;
+mod peers;
