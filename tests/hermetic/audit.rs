@@ -522,7 +522,8 @@ fn a_minute_of_flood_is_less_than_a_mebibyte() {
     let journal = bench.open();
     let detail = "d".repeat(1_000);
     for _ in 0..600 {
-        let last = (0..20).map(|_| journal.refuse(&refusal(&detail))).last().unwrap();
+        let mut flood: Vec<_> = (0..20).map(|_| journal.refuse(&refusal(&detail))).collect();
+        let last = flood.pop().unwrap();
         drop(bench.runtime.block_on(last).unwrap());
         bench.clock.advance(Duration::from_millis(100));
     }
