@@ -197,11 +197,10 @@ impl Sink for Faulty {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let strikes = self.plan.strikes(Call::Sync);
         match self.plan.how {
-            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if self.plan.strikes(Call::Sync) => {
-                error(errno)
-            }
-            _ => Ok(()),
+            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if strikes => error(errno),
+            How::Failed(_) | How::FailedButApplied(_) | How::Torn(_) | How::Short => Ok(()),
         }
     }
 
