@@ -1,4 +1,4 @@
-//! Durability in one place: how a small file is replaced so that a crash leaves the old one or the new one.
+//! (E) Durability in one place: how a small file is replaced so that a crash leaves the old one or the new one.
 //!
 //! Known hole: a file system that lies about `fsync` lies to us too.
 

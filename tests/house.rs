@@ -53,7 +53,7 @@ const EFFECTS: &[&str] = &[
 const LAWS: &[(&str, &[&str])] = &[
     ("Permit::grant", &["policy/mod.rs", "policy/judge.rs"]),
     ("Lease::grant", &["token/engine.rs"]),
-    ("Receipt::issue", &["audit/journal.rs"]),
+    ("Receipt::issue", &["audit/pending.rs"]),
 ];
 
 struct Source {
@@ -75,6 +75,19 @@ impl Source {
 
     fn is_effect_leaf(&self) -> bool {
         self.text.lines().find(|line| line.starts_with("//!")).is_some_and(|line| line.starts_with("//! (E)"))
+    }
+
+    /// The files that this one declares as `#[cfg(test)] mod …;`.
+    fn test_files(&self) -> Vec<String> {
+        let folder = self
+            .path
+            .strip_suffix("mod.rs")
+            .map_or_else(|| self.path.trim_end_matches(".rs").to_owned() + "/", str::to_owned);
+        let declared = |item: &syn::Item| match item {
+            syn::Item::Mod(room) if room.content.is_none() && is_test(&room.attrs) => Some(room.ident.to_string()),
+            _ => None,
+        };
+        self.tree.items.iter().filter_map(declared).map(|name| format!("{folder}{name}.rs")).collect()
     }
 
     /// Every path with at least two segments outside `#[cfg(test)]`, with its line; `use` trees are spread out.
@@ -135,6 +148,8 @@ fn sources() -> Vec<Source> {
         found.push(Source::parse(&below, &std::fs::read_to_string(&path).unwrap()));
     });
     assert!(found.len() > 20, "the house was not found");
+    let tests: BTreeSet<_> = found.iter().flat_map(Source::test_files).collect();
+    found.retain(|source| !tests.contains(&source.path));
     found
 }
 
@@ -182,7 +197,11 @@ fn stray_effects(source: &Source) -> Vec<String> {
     if source.is_effect_leaf() || source.path == "main.rs" {
         return Vec::new();
     }
-    let reaches = |path: &str| EFFECTS.iter().any(|effect| path == *effect || path.starts_with(&format!("{effect}::")));
+    // Values that name an address or an error touch nothing.
+    let is_value = |path: &str| path.starts_with("std::net::Ip") || path == "reqwest::Error";
+    let reaches = |path: &str| {
+        !is_value(path) && EFFECTS.iter().any(|effect| path == *effect || path.starts_with(&format!("{effect}::")))
+    };
     source
         .paths()
         .into_iter()
@@ -202,11 +221,21 @@ fn broken_laws(source: &Source) -> Vec<String> {
     LAWS.iter().flat_map(breaks).collect()
 }
 
-/// Every file that calls `expose()`: the whole list of places where a secret's bytes are seen.
-const EXPOSES: &[&str] = &["secret/mod.rs", "token/engine.rs"];
+/// Every file that calls `expose()`, and why it sees a secret's bytes.
+const EXPOSES: &[(&str, &str)] = &[
+    ("secret/mod.rs", "where the exit is"),
+    ("api/body.rs", "the token goes into the reply"),
+    ("cli/secret.rs", "a value from standard input goes to the agent"),
+    ("crypto/seal.rs", "keys seal and open values"),
+    ("oauth/client_auth.rs", "the client secret goes into the request"),
+    ("store/files.rs", "a value is cut at its line end"),
+    ("store/key.rs", "the store key is read from its file"),
+    ("store/sealed.rs", "a value is sealed before SQLite sees it"),
+    ("token/engine.rs", "a token is fingerprinted for the record"),
+];
 
 fn stray_exposures(source: &Source) -> Vec<String> {
-    if EXPOSES.contains(&source.path.as_str()) {
+    if EXPOSES.iter().any(|(place, _)| *place == source.path) {
         return Vec::new();
     }
     let calls = source.paths().into_iter().filter(|(path, _)| path == ".expose" || path.ends_with("Secret::expose"));
@@ -256,7 +285,11 @@ fn secrets_are_exposed_in_listed_places() {
     none(sources().iter().flat_map(stray_exposures).collect());
     let planted = Source::parse("api/routes.rs", "fn f() { s.expose(); }");
     assert_eq!(stray_exposures(&planted).len(), 1, "a planted violation was not found");
-    for place in EXPOSES {
-        assert!(Path::new("src").join(place).exists(), "`{place}` is listed and does not exist");
+    let all = sources();
+    for (place, _) in EXPOSES {
+        let used = all.iter().find(|source| source.path == *place).is_some_and(|source| {
+            source.paths().iter().any(|(path, _)| path == ".expose") || *place == "secret/mod.rs"
+        });
+        assert!(used, "`{place}` is listed and exposes nothing");
     }
 }

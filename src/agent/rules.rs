@@ -108,6 +108,7 @@ impl Reader {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         reload::allowed(&in_force, &read.settings, &read.places)?;
         let book = Book::read(&read.settings)?;
+        book.refuse_missing_privilege()?;
         let rules = self.rules(&read, book)?;
         if let Some(log) = &self.log {
             log.set_level(read.settings.log.level);

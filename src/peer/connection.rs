@@ -168,7 +168,7 @@ impl Peer {
         let known = self.memory().as_ref().filter(|it| it.generation == registry.generation()).map(|it| it.ids.clone());
         match known {
             Some(ids) => ids,
-            None => self.sources.names.of(registry, &*self.sources.clock).await,
+            None => self.sources.names.of(registry, self.uid(), &*self.sources.clock).await,
         }
     }
 

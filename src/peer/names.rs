@@ -1,9 +1,11 @@
 //! (E) Account and group names, resolved to ids through the host's name service.
 //!
 //! The name service may ask a network; it is asked off the event loop, once for all connections, and what it
-//! said is kept for [`KEPT`].
+//! said is kept for [`KEPT`]. An account may come into being at any moment (a dynamic user of systemd has none
+//! until its unit starts), so that a name without an id does not stand for long: a uid that is not known is asked
+//! for by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ use crate::time::{Clock, Moment};
 const KEPT: Duration = Duration::from_secs(5);
 /// How long a connection waits for the name service. After that the names are absent facts, for [`KEPT`].
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most uids that are remembered to have no name that anybody asks for.
+const MOST_NAMELESS: usize = 1_024;
 
 /// What the names of a registry stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,24 +74,48 @@ struct Known {
     generation: u64,
     at: Moment,
     ids: Arc<Ids>,
+    /// The uids that were asked for by themselves, and have no name of the registry.
+    nameless: HashSet<u32>,
+}
+
+impl Known {
+    /// Whether `uid` may have a name of `registry` that had no id when it was asked for.
+    fn may_have_a_name(&self, registry: &Registry, uid: u32) -> bool {
+        let named: usize = self.ids.users.values().map(Vec::len).sum();
+        named < registry.users().len() && self.ids.users(uid).is_empty() && !self.nameless.contains(&uid)
+    }
+
+    /// `uid` was asked for by itself.
+    fn learn(&mut self, registry: &Registry, uid: u32, account: Option<String>) {
+        match registry.users().iter().find(|name| account.as_deref() == Some(name)) {
+            Some(name) => Arc::make_mut(&mut self.ids).users.entry(uid).or_default().push(name.clone()),
+            None if self.nameless.len() < MOST_NAMELESS => drop(self.nameless.insert(uid)),
+            None => {}
+        }
+    }
 }
 
 impl Names {
-    /// What the names of `registry` stand for, now or at most [`KEPT`] ago.
-    pub(super) async fn of(&self, registry: &Registry, clock: &dyn Clock) -> Arc<Ids> {
+    /// What the names of `registry` stand for, now or at most [`KEPT`] ago, for a peer with `uid`.
+    pub(super) async fn of(&self, registry: &Registry, uid: u32, clock: &dyn Clock) -> Arc<Ids> {
         if registry.users().is_empty() && registry.groups().is_empty() {
             return Arc::default();
         }
         let mut state = self.0.lock().await;
         let now = clock.now();
-        if let Some(known) = &state.known
-            && known.generation == registry.generation()
-            && now.since(known.at) < KEPT
-        {
-            return Arc::clone(&known.ids);
+        let kept = |known: &Known| known.generation == registry.generation() && now.since(known.at) < KEPT;
+        let mut known = match state.known.take().filter(kept) {
+            Some(known) => known,
+            None => {
+                let ids = Arc::new(state.ask(registry).await);
+                Known { generation: registry.generation(), at: now, ids, nameless: HashSet::new() }
+            }
+        };
+        if known.may_have_a_name(registry, uid) {
+            known.learn(registry, uid, account(uid).await);
         }
-        let ids = Arc::new(state.ask(registry).await);
-        state.known = Some(Known { generation: registry.generation(), at: now, ids: Arc::clone(&ids) });
+        let ids = Arc::clone(&known.ids);
+        state.known = Some(known);
         ids
     }
 }
@@ -129,12 +158,26 @@ pub(super) async fn account(uid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::ManualClock;
 
     #[test]
     fn names_that_exist_stand_for_their_ids() {
         let ids = resolve(vec!["root".into(), "no-such-account".into()], vec!["root".into(), "no-such-group".into()]);
         assert_eq!((ids.users(0), ids.gid("root")), (&["root".into()][..], Some(0)));
         assert_eq!(ids.gid("no-such-group"), None);
+    }
+
+    #[tokio::test]
+    async fn an_account_that_came_after_the_names_were_asked_for_is_found_by_its_uid() {
+        let text = "[workload.a]\nuser = \"root\"\n[workload.b]\nuser = \"no-such-account\"\n";
+        let registry = Registry::read("workloads.toml".as_ref(), text, None).unwrap();
+        let (names, clock) = (Names::default(), ManualClock::default());
+        let before =
+            Known { generation: registry.generation(), at: clock.now(), ids: Arc::default(), nameless: HashSet::new() };
+        names.0.lock().await.known = Some(before);
+        assert_eq!(names.of(&registry, 0, &clock).await.users(0), ["root".into()]);
+        assert!(names.of(&registry, 54_321, &clock).await.users(54_321).is_empty());
+        assert!(names.0.lock().await.known.as_ref().unwrap().nameless.contains(&54_321), "asked for once");
     }
 
     #[test]
