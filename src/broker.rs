@@ -107,7 +107,7 @@ impl Broker {
 
         let who = case.attest(&rules, Role::Workload).await?;
         let provider = case.provider(&rules, &who, ask.provider).await?;
-        let access = case.listed(who, provider, ask.scopes, ask.audience).await?;
+        let access = case.listed(&rules, who, provider, ask.scopes, ask.audience).await?;
         let permit = case.judge(&rules, access, began).await?;
         let lease = case.obtained(provider.obtain(permit).await).await?;
         let took = self.clock.now().since(began);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::retry::Backoff;
 use crate::time::{Boot, Moment, Wall};
 
+use super::batch::{Batch, Sink};
 use super::layout::{Former, SegmentName, Span};
 use super::line::{self, Boundary, Cause, End};
 use super::{Durability, LogId, NotDurable};
@@ -14,105 +15,6 @@ use super::{Durability, LogId, NotDurable};
 const MAX_BACKLOG_BYTES: usize = 1 << 20;
 /// The waits between attempts to write while the disk fails. Each attempt may leave a small file behind.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
-
-/// The seam to the files: the segment that is appended to.
-pub trait Sink: Send + 'static {
-    /// Makes a new segment, sets aside its first `reserve` bytes, and makes its entry in the directory durable.
-    ///
-    /// From here on it is the one that is appended to; on an error the former one stays it. A file of this
-    /// name that is empty is taken for new.
-    ///
-    /// # Errors
-    /// The operating system's.
-    fn create(&mut self, name: SegmentName, reserve: u64) -> io::Result<()>;
-
-    /// Appends `bytes`, or the first of them, and says how many.
-    ///
-    /// # Errors
-    /// The operating system's; how much of `bytes` then stands in the file is not known.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
-
-    /// Makes what was appended durable.
-    ///
-    /// # Errors
-    /// The operating system's; what was appended since the last success may then be lost.
-    fn sync(&mut self) -> io::Result<()>;
-
-    /// Sets disk space aside for the bytes from `from` to `to`, without a change to the file's length.
-    ///
-    /// # Errors
-    /// The operating system's.
-    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()>;
-
-    /// The length of the segment, in bytes.
-    ///
-    /// # Errors
-    /// The operating system's.
-    fn length(&self) -> io::Result<u64>;
-}
-
-/// Bodies that wait for one write, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    bodies: Vec<u8>,
-    entries: Vec<Entry>,
-    /// Why the log is to be ended after this batch.
-    pub(super) stop: Option<&'static str>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// Where its body ends in `bodies`.
-    end: usize,
-    /// When it was made.
-    at: Wall,
-    /// Whether it is written anew when it is void.
-    keep: bool,
-}
-
-impl Batch {
-    /// Adds a body; its place among the batch's records.
-    pub(super) fn push(&mut self, body: &[u8], at: Wall, keep: bool) -> u64 {
-        let nth = self.len();
-        self.bodies.extend_from_slice(body);
-        self.entries.push(Entry { end: self.bodies.len(), at, keep });
-        nth
-    }
-
-    /// How many records.
-    pub(super) fn len(&self) -> u64 {
-        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether there is nothing to do.
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.stop.is_none()
-    }
-
-    /// How many bytes wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bodies.len()
-    }
-
-    /// Empties it, and keeps its memory for the next records, unless a burst has made it large.
-    pub(super) fn clear(&mut self) {
-        const KEPT_BYTES: usize = 1 << 18;
-        self.bodies.clear();
-        self.bodies.shrink_to(KEPT_BYTES);
-        self.entries.clear();
-        self.entries.shrink_to(KEPT_BYTES / 256);
-        self.stop = None;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], Entry)> {
-        let mut from = 0;
-        self.entries.iter().map(move |entry| {
-            let body = self.bodies.get(from..entry.end).unwrap_or_default();
-            from = entry.end;
-            (body, *entry)
-        })
-    }
-}
 
 /// What does not change while the log is open.
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +132,7 @@ impl<S: Sink> Committer<S> {
     /// # Errors
     /// Nothing of the batch counts. Its lines of effects and refusals are kept and written anew.
     pub(super) fn commit(&mut self, batch: &Batch, now: Moment) -> Result<u64, NotDurable> {
-        let ground = match self.ground(now) {
+        let ground = match self.ground(now, batch.stop.is_some()) {
             Ok(ground) => ground,
             Err(error) => {
                 self.keep(batch, None);
@@ -270,13 +172,14 @@ impl<S: Sink> Committer<S> {
         self.reserved.saturating_sub(self.here.bytes)
     }
 
-    fn ground(&mut self, now: Moment) -> Result<Ground, NotDurable> {
+    /// `last`: there will be no other attempt, so that this one is made before its time.
+    fn ground(&mut self, now: Moment, last: bool) -> Result<Ground, NotDurable> {
         let full = self.broken.is_none() && self.is_full() && now.boot >= self.no_growth_before;
         if full && let Some(ground) = self.rotate(now) {
             return Ok(ground);
         }
         let Some(broken) = &mut self.broken else { return Ok(Ground::Here) };
-        if now.boot < broken.not_before {
+        if now.boot < broken.not_before && !last {
             return Err(NotDurable::Io("the disk failed, and is tried again soon".to_owned()));
         }
         let name = SegmentName { number: broken.next, first: self.here.size };

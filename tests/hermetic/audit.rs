@@ -25,6 +25,7 @@ struct Bench {
     clock: Arc<ManualClock>,
     runtime: tokio::runtime::Runtime,
     segment_bytes: u64,
+    durability: Durability,
 }
 
 impl Bench {
@@ -35,6 +36,7 @@ impl Bench {
             clock: Arc::new(ManualClock::at(now)),
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             segment_bytes: 1 << 20,
+            durability: Durability::Disk,
         }
     }
 
@@ -45,7 +47,7 @@ impl Bench {
     fn open_through<S: Sink>(&self, wrap: impl FnOnce(Files) -> S) -> Result<Journal, AuditError> {
         let settings = Settings {
             dir: self.path().to_owned(),
-            durability: Durability::Disk,
+            durability: self.durability,
             segment_bytes: self.segment_bytes,
             reserve_bytes: 4_096,
         };
@@ -336,6 +338,47 @@ fn the_journal_recovers_without_being_asked() {
 }
 
 #[test]
+fn at_stop_what_is_void_gets_its_last_chance() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 1, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    assert!(bench.append(&journal, &refused("one")).is_err());
+    bench.stop(&journal);
+    assert!(bench.lines().iter().any(|line| line.text("detail") == Some("one")));
+    bench.verified();
+}
+
+/// The process dies between a failed sync and the record of it: what the disk has counts, though nobody was answered.
+#[test]
+fn a_void_batch_whose_end_was_never_told_is_over_reported() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 1_000, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    assert!(bench.append(&journal, &refused("one")).is_err());
+    assert!(bench.runtime.block_on(journal.stop("test")).is_err());
+    bench.stop(&bench.open());
+    assert!(bench.lines().iter().any(|line| line.text("detail") == Some("one")));
+    bench.verified();
+}
+
+#[test]
+fn with_os_a_segment_that_cannot_be_synced_is_said() {
+    let mut bench = Bench::new();
+    (bench.segment_bytes, bench.durability) = (4_096, Durability::Os);
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 1, times: 1, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    for _ in 0..40 {
+        bench.append(&journal, &refused("")).unwrap();
+    }
+    bench.stop(&journal);
+    let lines = bench.lines();
+    let reopen = lines.iter().find(|line| line.kind() == "reopen").unwrap();
+    assert_eq!((reopen.text("cause"), reopen.number("void")), (Some("sync"), Some(0)));
+    assert!(lines.iter().any(|line| line.kind() == "segment"), "the next rotation succeeds");
+    bench.verified();
+}
+
+#[test]
 fn a_full_disk_goes_on_in_the_segment_that_has_a_reserve() {
     let mut bench = Bench::new();
     bench.segment_bytes = 4_096;
@@ -479,7 +522,8 @@ fn a_minute_of_flood_is_less_than_a_mebibyte() {
     let journal = bench.open();
     let detail = "d".repeat(1_000);
     for _ in 0..600 {
-        let last = (0..20).map(|_| journal.refuse(&refusal(&detail))).last().unwrap();
+        let mut flood: Vec<_> = (0..20).map(|_| journal.refuse(&refusal(&detail))).collect();
+        let last = flood.pop().unwrap();
         drop(bench.runtime.block_on(last).unwrap());
         bench.clock.advance(Duration::from_millis(100));
     }

@@ -65,7 +65,7 @@ async fn accepted(oidc: &Oidc, grant: &Grant, scopes: &str) {
         (&told["active"], &told["scope"], &told["token_type"]),
         (&json!(true), &json!(scopes), &json!("Bearer"))
     );
-    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), (scopes, Duration::from_secs(300)));
+    assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime), (scopes, Some(Duration::from_secs(300))));
 }
 
 #[tokio::test]
@@ -235,7 +235,11 @@ async fn odd_answers_that_can_be_used_are() {
         ("less", "read", 3600),
     ] {
         let grant = in_mode(&mock, mode).await.unwrap();
-        assert_eq!((grant.scopes.to_string().as_str(), grant.lifetime.as_secs()), (scopes, seconds), "{mode}");
+        assert_eq!(
+            (grant.scopes.to_string().as_str(), grant.lifetime),
+            (scopes, Some(Duration::from_secs(seconds))),
+            "{mode}"
+        );
     }
 }
 

@@ -8,8 +8,8 @@ mod warn;
 use std::path::{Path, PathBuf};
 
 use super::address::NotUsable;
-use super::meant::{Audit, Limits, Log, Settings};
-use super::said::Said;
+use super::meant::{Audit, Durability, Limits, Log, Settings};
+use super::said::{self, Said};
 use crate::document::{Places, Source, nearest, read_all};
 use crate::fault::{Fault, Faults};
 
@@ -83,7 +83,11 @@ impl Reader<'_> {
             let what = format!("`audit.reserve` ({}) is larger than `audit.segment` ({})", said.reserve, said.segment);
             self.fault("audit.reserve", what, Some("blocks are reserved within a segment: lower it".to_owned()));
         }
-        Audit { dir, durability: said.durability, segment, reserve }
+        let durability = match said.durability {
+            said::Durability::Disk => Durability::Disk,
+            said::Durability::Os => Durability::Os,
+        };
+        Audit { dir, durability, segment, reserve }
     }
 
     fn limits(&mut self, said: &super::said::Limits) -> Limits {
