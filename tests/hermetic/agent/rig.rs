@@ -158,6 +158,8 @@ impl Plan {
 
     /// Raises the rig without an agent.
     pub(super) async fn lay(self) -> Rig {
+        // The issuer signs in this process.
+        bursar::crypto::install();
         let folder = tempfile::tempdir().unwrap();
         let scopes = Scopes::parse("charges:read charges:write refunds:write customers:read read write").unwrap();
         let client = Client { secret: self.client_secret.clone(), scopes, lifetime: self.lifetime };
