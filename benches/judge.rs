@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bursar::access::{Access, Action, Resource, Role, Scopes, Verdict, Workload};
-use bursar::policy::{ENTITIES, Snapshot};
+use bursar::policy::{ENTITIES, Known, Snapshot};
 use bursar::secret::allocator::ZeroOnFree;
 use bursar::time::Wall;
 use cedar_policy::{Authorizer, Context, Decision, Entities, PolicySet, Request, RestrictedExpression};
 
 use figures::{median, print_table};
-use policies::Policies;
+use policies::{Policies, TEAMS};
 
 #[global_allocator]
 static ALLOCATOR: ZeroOnFree = ZeroOnFree::new();
@@ -67,7 +67,7 @@ struct Bench {
 impl Bench {
     fn of(size: usize) -> Self {
         let policies = Policies::of(size);
-        let (snapshot, _) = Snapshot::from_entries(policies.entries(), &policies.known()).unwrap();
+        let snapshot = load(&policies);
         let entities = snapshot.archive().iter().find(|(name, _)| name == ENTITIES).unwrap();
         let entities = Entities::from_json_str(std::str::from_utf8(&entities.1).unwrap(), None).unwrap();
         let plain = (policies.cedar.parse().unwrap(), entities);
@@ -85,7 +85,7 @@ impl Bench {
             self.allows(&access, Wall::from_micros(minute))
         });
         let mut asked = 0;
-        let (fresh, _) = Snapshot::from_entries(self.policies.entries(), &self.policies.known()).unwrap();
+        let fresh = load(&self.policies);
         let new = time_once(|| {
             asked += 1;
             let (workload, provider) = (asked % self.policies.workloads, asked / self.policies.workloads);
@@ -114,6 +114,21 @@ impl Bench {
         let response = Authorizer::new().is_authorized(&request, &self.plain.0, &self.plain.1);
         assert_eq!(black_box(response).decision(), Decision::Allow);
     }
+}
+
+/// The set as bursar loads it: workloads in groups, providers under tags.
+fn load(policies: &Policies) -> Snapshot {
+    let cast = |count: usize, name: &str, above: &str| {
+        let entry = |nth: usize| {
+            let above = format!("{above}-{}", nth % TEAMS).parse().unwrap();
+            (format!("{name}-{nth}").parse().unwrap(), vec![above])
+        };
+        (0..count).map(entry).collect()
+    };
+    let workloads = cast(policies.workloads, "workload", "team");
+    let known = Known { workloads, providers: cast(policies.providers, "provider", "tag"), ..Known::default() };
+    let entries = vec![("rules.cedar".to_owned(), policies.cedar.clone().into_bytes())];
+    Snapshot::from_entries(entries, &known).unwrap().0
 }
 
 fn access(workload: usize, provider: usize) -> Access {

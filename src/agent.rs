@@ -222,10 +222,7 @@ fn open_journal(
 fn audit_settings(audit: &meant::Audit) -> audit::Settings {
     audit::Settings {
         dir: audit.dir.clone(),
-        durability: match audit.durability {
-            meant::Durability::Disk => audit::Durability::Disk,
-            meant::Durability::Os => audit::Durability::Os,
-        },
+        durability: audit.durability,
         segment_bytes: audit.segment,
         reserve_bytes: audit.reserve,
     }

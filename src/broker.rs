@@ -66,6 +66,8 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     reread: Arc<dyn Reread>,
+    /// Held from reading to coming into force, so that what was read later is what stays.
+    reloading: tokio::sync::Mutex<()>,
     draining: AtomicBool,
 }
 
@@ -92,8 +94,8 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let draining = AtomicBool::new(false);
-        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, draining }
+        let (reloading, draining) = Default::default();
+        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, reloading, draining }
     }
 
     /// Hands a workload the token that policy allows it.
@@ -107,7 +109,7 @@ impl Broker {
 
         let who = case.attest(&rules, Role::Workload).await?;
         let provider = case.provider(&rules, &who, ask.provider).await?;
-        let access = case.listed(who, provider, ask.scopes, ask.audience).await?;
+        let access = case.listed(&rules, who, provider, ask.scopes, ask.audience).await?;
         let permit = case.judge(&rules, access, began).await?;
         let lease = case.obtained(provider.obtain(permit).await).await?;
         let took = self.clock.now().since(began);
@@ -181,6 +183,7 @@ impl Broker {
     /// # Errors
     /// Everything that is wrong; the old rules stay.
     pub async fn reload_unasked(&self) -> Result<(), Faults> {
+        let _alone = self.reloading.lock().await;
         let reread = self.reread.reread().await;
         let faults = reread.as_ref().err().map(ToString::to_string);
         let snapshot =

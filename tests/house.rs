@@ -53,7 +53,7 @@ const EFFECTS: &[&str] = &[
 const LAWS: &[(&str, &[&str])] = &[
     ("Permit::grant", &["policy/mod.rs", "policy/judge.rs"]),
     ("Lease::grant", &["token/engine.rs"]),
-    ("Receipt::issue", &["audit/journal.rs"]),
+    ("Receipt::issue", &["audit/pending.rs"]),
 ];
 
 struct Source {
@@ -79,10 +79,10 @@ impl Source {
 
     /// The files that this one declares as `#[cfg(test)] mod …;`.
     fn test_files(&self) -> Vec<String> {
-        let folder = self.path.strip_suffix("mod.rs").map_or_else(
-            || self.path.trim_end_matches(".rs").to_owned() + "/",
-            str::to_owned,
-        );
+        let folder = self
+            .path
+            .strip_suffix("mod.rs")
+            .map_or_else(|| self.path.trim_end_matches(".rs").to_owned() + "/", str::to_owned);
         let declared = |item: &syn::Item| match item {
             syn::Item::Mod(room) if room.content.is_none() && is_test(&room.attrs) => Some(room.ident.to_string()),
             _ => None,
@@ -199,7 +199,9 @@ fn stray_effects(source: &Source) -> Vec<String> {
     }
     // Values that name an address or an error touch nothing.
     let is_value = |path: &str| path.starts_with("std::net::Ip") || path == "reqwest::Error";
-    let reaches = |path: &str| !is_value(path) && EFFECTS.iter().any(|effect| path == *effect || path.starts_with(&format!("{effect}::")));
+    let reaches = |path: &str| {
+        !is_value(path) && EFFECTS.iter().any(|effect| path == *effect || path.starts_with(&format!("{effect}::")))
+    };
     source
         .paths()
         .into_iter()

@@ -9,17 +9,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::config::Read;
-use crate::config::meant::{self, AudienceParameter, ClientAuth, SecretRef, Server};
+use crate::config::meant::{self, SecretRef};
 use crate::crypto::Digest;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::oauth::Credential;
 use crate::oauth::http::Endpoint;
-use crate::oauth::settings::{self, NotUsable};
+use crate::oauth::settings;
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
-use crate::oauth::{Credential, client_auth};
 use crate::secret::Secret;
 use crate::store::{Place, Shelf, Which};
-use crate::token::{Catalogue, Engine, Provider, Settings, Share};
+use crate::token::{Catalogue, Engine, Provider, Settings};
 
 /// The largest `ca_file`, in bytes.
 const LARGEST_CA_FILE: u64 = 1 << 20;
@@ -75,7 +75,7 @@ impl Providers {
             return Ok(made);
         }
         let wire = settings_of(entry, pem.as_deref())?;
-        let credential = Arc::new(Stored::of(entry.client_auth.secret(), shelf)?);
+        let credential = Arc::new(Stored::of(&entry.client_secret, shelf)?);
         let clock = Arc::clone(&self.engine.clock);
         let endpoint = Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?;
         let (settings, engine) = (token_settings(entry), Arc::clone(&self.engine));
@@ -123,42 +123,19 @@ impl Credential for Stored {
 }
 
 fn token_settings(entry: &meant::Provider) -> Settings {
-    Settings {
-        catalogue: Catalogue {
-            scopes: entry.scopes.clone(),
-            default_scopes: entry.default_scopes.clone(),
-            audience: entry.audience.clone(),
-        },
-        refresh_at: entry.refresh_at,
-        share: match entry.share {
-            meant::Share::Workload => Share::Workload,
-            meant::Share::Host => Share::Host,
-        },
-    }
+    let meant::Provider { scopes, default_scopes, audience, .. } = entry.clone();
+    let catalogue = Catalogue { scopes, default_scopes, audience };
+    Settings { catalogue, refresh_at: entry.refresh_at, share: entry.share }
 }
 
 fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
-    let unusable = |why: NotUsable| why.to_string();
-    let server = match &entry.server {
-        Server::Issuer(text) => settings::Server::Issuer(text.parse().map_err(unusable)?),
-        Server::Endpoint(url) => settings::Server::Endpoint(url.as_str().parse().map_err(unusable)?),
-    };
+    let meant::Provider { server, client_id, rules, .. } = entry.clone();
     Ok(settings::Settings {
         server,
-        client_id: entry.client_id.parse().map_err(unusable)?,
-        client_auth: match entry.client_auth {
-            ClientAuth::Basic(_) => client_auth::ClientAuth::ClientSecretBasic,
-            ClientAuth::Post(_) => client_auth::ClientAuth::ClientSecretPost,
-        },
-        audience_as: match entry.audience_as {
-            AudienceParameter::Resource => settings::AudienceParameter::Resource,
-            AudienceParameter::Audience => settings::AudienceParameter::Audience,
-        },
-        rules: settings::Rules {
-            extra_scopes: entry.extra_scopes.clone(),
-            require_all_scopes: entry.require_all_scopes,
-            lifetime_if_missing: entry.lifetime_if_missing,
-        },
+        client_id,
+        client_auth: entry.client_auth,
+        audience_as: entry.audience_as,
+        rules,
         roots: match pem {
             Some(pem) => Roots::Own(OwnRoots::from_pem(pem).map_err(|why| format!("`ca_file` {why}"))?),
             None => Roots::System,

@@ -28,7 +28,7 @@ pub struct NotOpened {
 ///
 /// # Errors
 /// The first that cannot be opened.
-pub fn open(
+pub(super) fn open(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use serde::Serialize;
 
 use super::form;
-use super::routes::{Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
+use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use crate::access::{Action, Role, SecretId};
 use crate::broker::{Broker, Done, Refused, Why};
 use crate::fault::Fault;
@@ -74,10 +74,10 @@ struct Stored {
     version: String,
 }
 
-async fn store(broker: Door, peer: From, Path(id): Path<String>, request: Request) -> Response {
+async fn store(broker: Door, peer: From, name: InPath, request: Request) -> Response {
     let read = async {
         form::guarded(request.headers()).map_err(Unread::Malformed)?;
-        let id: SecretId = id.parse().map_err(|_| Unread::Name)?;
+        let id: SecretId = name.map_err(|_| Unread::Name)?.parse().map_err(|_| Unread::Name)?;
         let value = Secret::copy_of(&whole_body(request.into_body(), MOST_VALUE_BYTES).await?);
         Ok((id, value))
     };

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// `expires_in` is whole seconds, rounded down; it is absent where the provider did not say. `scope` is
 /// absent for a token without scopes.
 #[must_use]
-pub fn token(released: &Released) -> Bytes {
+pub(super) fn token(released: &Released) -> Bytes {
     let Terms::Token(terms) = released.terms();
     let value = released.value().expose();
     let mut out = Vec::with_capacity(value.len() + 192);
@@ -52,7 +52,7 @@ fn escape(token: &[u8], out: &mut Vec<u8>) {
 
 /// The one error body: OAuth's members (RFC 6749 §5.2), `decision` and `remedy`, and those of RFC 9457.
 #[derive(Debug, Serialize)]
-pub struct ErrorBody<'a> {
+struct ErrorBody<'a> {
     /// The stable code.
     pub error: &'a str,
     /// What is wrong, for people.
@@ -77,7 +77,7 @@ pub struct ErrorBody<'a> {
 
 /// How a refusal is shown: the one map from errors to HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub(super) struct Shown {
     /// The status.
     pub status: StatusCode,
     /// The stable code.
@@ -93,7 +93,7 @@ pub struct Shown {
 impl Shown {
     /// How `why` is shown.
     #[must_use]
-    pub fn of(why: &Why) -> Self {
+    pub(super) fn of(why: &Why) -> Self {
         let (status, remedy) = match why {
             Why::Unidentified(_) => (
                 StatusCode::FORBIDDEN,
@@ -142,7 +142,7 @@ fn store_status(error: &StoreError) -> StatusCode {
 
 /// The bytes of the error body for `refused`.
 #[must_use]
-pub fn error(shown: &Shown, refused: &Refused) -> Bytes {
+pub(super) fn error(shown: &Shown, refused: &Refused) -> Bytes {
     let body = ErrorBody {
         error: shown.error,
         error_description: &shown.description,

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tower_service::Service;
 
+use super::body::{self, Shown};
 use crate::access::Role;
-use crate::broker::Broker;
+use crate::broker::{Broker, Refused, Why};
 use crate::name::Name;
 use crate::peer::shares::{Admission, Full, Guard};
 use crate::peer::{Peer, Sources, Stream};
@@ -122,8 +126,12 @@ impl Connection {
     }
 
     async fn serve(&self, peer: Arc<Peer>, stream: Stream) {
-        let router = self.router.clone().layer(axum::Extension(peer));
-        let service = TowerToHyperService::new(router);
+        // The peer travels with the request: a router with a layer of its own would cost each connection kilobytes.
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&peer));
+            let mut router = self.router.clone();
+            router.call(request)
+        });
         let mut serving = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -144,20 +152,15 @@ impl Connection {
 
 /// Tells a peer over its share, without reading what it asks.
 async fn turn_away(mut stream: Stream, full: &Full) {
-    let body = serde_json::json!({
-        "error": "slow_down",
-        "error_description": full.to_string(),
-        "remedy": "keep connections alive and use fewer of them",
-        "status": 429,
-    })
-    .to_string();
+    let why = Why::SlowDown { what: full.to_string().into(), wait: Duration::from_secs(1) };
+    let body = body::error(&Shown::of(&why), &Refused { why, decision: None });
     let head = format!(
         "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          cache-control: no-store\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let told = async {
-        stream.write_all((head + &body).as_bytes()).await?;
+        stream.write_all(&[head.as_bytes(), &body].concat()).await?;
         stream.shutdown().await
     };
     // A peer that does not listen is not waited for.

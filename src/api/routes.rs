@@ -1,14 +1,17 @@
 //! The applications' routes: one function for each, which understands the request, asks the broker, and shows the answer.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
+use http_body_util::LengthLimitError;
 
 use super::body::{self, Shown};
 use super::form::{self, Carrier, Malformed, TokenForm};
@@ -40,11 +43,13 @@ const TOKEN: (Role, Action) = (Role::Workload, Action::Token);
 
 type Door = State<Arc<Broker>>;
 type From = Extension<Arc<Peer>>;
+/// What stands in the path, where it is text once it is decoded.
+pub(super) type InPath = Result<Path<String>, PathRejection>;
 
-async fn post_token(broker: Door, peer: From, Path(provider): Path<String>, request: Request) -> Response {
+async fn post_token(broker: Door, peer: From, name: InPath, request: Request) -> Response {
     let trace = trace_of(request.headers());
     match token_form(request).await {
-        Ok(form) => answer_token(&broker, &peer, &provider, form, trace).await,
+        Ok(form) => answer_token(&broker, &peer, name_in(&name), form, trace).await,
         Err(why) => refuse(&broker, &peer, TOKEN, why).await,
     }
 }
@@ -61,13 +66,18 @@ async fn post_token_anywhere(broker: Door, peer: From, request: Request) -> Resp
     }
 }
 
-async fn get_token(broker: Door, peer: From, Path(provider): Path<String>, request: Request) -> Response {
+async fn get_token(broker: Door, peer: From, name: InPath, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let form = form::guarded(request.headers()).and_then(|()| TokenForm::parse(query.as_bytes(), Carrier::Query));
     match form {
-        Ok(form) => answer_token(&broker, &peer, &provider, form, trace_of(request.headers())).await,
+        Ok(form) => answer_token(&broker, &peer, name_in(&name), form, trace_of(request.headers())).await,
         Err(why) => refuse(&broker, &peer, TOKEN, Unread::Malformed(why)).await,
     }
+}
+
+/// The provider's name as it was written; what is no text names no provider, and is refused as any unknown name is.
+fn name_in(path: &InPath) -> &str {
+    path.as_ref().map_or("", |Path(name)| name)
 }
 
 async fn answer_token(
@@ -116,6 +126,7 @@ pub(super) enum Unread {
     Name,
     TooLarge,
     TooSlow,
+    Broken,
 }
 
 async fn token_form(request: Request) -> Result<TokenForm, Unread> {
@@ -125,9 +136,14 @@ async fn token_form(request: Request) -> Result<TokenForm, Unread> {
 }
 
 pub(super) async fn whole_body(body: Body, most: usize) -> Result<Bytes, Unread> {
+    // What is announced as too long is not asked for.
+    if body.size_hint().lower() > most as u64 {
+        return Err(Unread::TooLarge);
+    }
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Unread::TooLarge),
+        Ok(Err(error)) if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) => Err(Unread::TooLarge),
+        Ok(Err(_)) => Err(Unread::Broken),
         Err(_) => Err(Unread::TooSlow),
     }
 }
@@ -141,6 +157,7 @@ pub(super) async fn refuse(broker: &Broker, peer: &Peer, (role, action): (Role, 
         Unread::Name => Why::InvalidRequest("a secret is named `NAME` or `STORE/NAME`".into()),
         Unread::TooLarge => return show(&Refused { why: Why::TooLarge, decision: None }),
         Unread::TooSlow => Why::InvalidRequest("the body did not arrive within 10 s".into()),
+        Unread::Broken => Why::InvalidRequest("the body did not arrive whole".into()),
     };
     show(&broker.malformed(peer, role, action, why).await)
 }

@@ -177,7 +177,7 @@ impl Lines {
     ///
     /// # Errors
     /// The operating system's.
-    pub fn next(&mut self) -> std::io::Result<Option<(Place, &[u8])>> {
+    pub fn read(&mut self) -> std::io::Result<Option<(Place, &[u8])>> {
         let most = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX) + 1;
         self.line.clear();
         let read = self.reader.by_ref().take(most).read_until(b'\n', &mut self.line)?;

@@ -84,11 +84,13 @@ fn lines() -> Vec<Vec<u8>> {
     add(4, at(62, 9), &refused_by_policy());
     add(5, at(63, 500_000), &body(&Record::Refusal(unidentified())));
     add(6, at(64, 500_120), &body(&Record::Suppressed(suppressed())));
-    add(7, at(70, 0), &put(true));
-    add(8, at(71, 0), &put(false));
-    add(9, at(80, 0), &body(&Record::Reload(Reload { snapshot: grounds(&[]).snapshot, result: Ok(()) })));
+    add(7, at(70, 0), &intend_to_put());
+    add(8, at(70, 1_400), &body(&Record::Outcome(stored())));
+    add(9, at(70, 1_402), &put(true));
+    add(10, at(71, 0), &put(false));
+    add(11, at(80, 0), &body(&Record::Reload(Reload { snapshot: grounds(&[]).snapshot, result: Ok(()) })));
     let from = at(0, 0);
-    add(10, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
+    add(12, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
     let former = Former { segment: 1, bytes: 268_435_411, size: 402_117, tail: 0, from, to: at(7_200, 1) };
     add(402_117, at(7_200, 40), &boundary(&Boundary::Segment { log: log(), segment: 2, former: &former }));
     let former =
@@ -172,15 +174,31 @@ fn suppressed() -> Suppressed<'static> {
     }
 }
 
+fn root() -> Workload {
+    workload(Role::Operator, "root", 0, &[("uid", "0")])
+}
+
+fn api_key() -> SecretId {
+    "local/stripe/api-key".parse().unwrap()
+}
+
+fn intend_to_put() -> Vec<u8> {
+    let effect = Effect::Put { secret: &api_key() };
+    body(&Record::Intent(Intent { actor: Actor::Workload(&root()), effect }))
+}
+
+fn stored() -> Outcome<'static> {
+    Outcome { intent: 7, result: OutcomeOf::Stored { version: "01JD3Z" }, took: Duration::from_micros(1_322) }
+}
+
 fn put(online: bool) -> Vec<u8> {
-    let root = Arc::new(workload(Role::Operator, "root", 0, &[("uid", "0")]));
-    let resource = Resource::Secret("local/stripe/api-key".parse::<SecretId>().unwrap());
+    let resource = Resource::Secret(api_key());
     let (result, detail) = ("ok", "version 01JD3Z");
     if !online {
         return body(&Record::Offline(Offline { uid: 0, action: Action::Put, resource: &resource, result, detail }));
     }
     let (scopes, audience) = (Scopes::default(), Audiences::default());
-    let access = Access { who: root, action: Action::Put, resource, scopes, audience };
+    let access = Access { who: Arc::new(root()), action: Action::Put, resource, scopes, audience };
     body(&Record::Operation(Operation { access: &access, grounds: &grounds(&["operators"]), result, detail }))
 }
 
@@ -201,7 +219,9 @@ fn examples() -> Vec<&'static str> {
 #[test]
 fn the_page_shows_what_the_code_writes() {
     let written: Vec<_> = lines().into_iter().map(|line| String::from_utf8(line).unwrap()).collect();
-    assert_eq!(examples(), written, "in docs/formats.md; write instead:\n{}", written.join("\n"));
+    let mut shown = examples();
+    shown.sort_by_key(|line| form::check(line.as_bytes()).unwrap().index);
+    assert_eq!(shown, written, "in docs/formats.md; write instead:\n{}", written.join("\n"));
 }
 
 #[test]

@@ -5,34 +5,43 @@
 //! look like, [`chain`] which bytes of a directory are the log, [`verify`] and [`query`] read it.
 
 pub mod archive;
+mod batch;
+mod body;
 pub mod chain;
 mod commit;
+mod error;
 pub mod form;
+mod gather;
 #[cfg(test)]
 mod golden;
+mod ids;
 pub mod journal;
 pub mod keys;
 pub mod layout;
 pub mod line;
+mod pending;
 pub mod query;
+mod reader;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
 pub mod told;
 pub mod verify;
+mod writer;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, SecretId, Why, Workload};
 use crate::account::{Account, Nonce};
-use crate::crypto::{Digest, Fingerprint, NoRandomness, Random};
+use crate::crypto::{Digest, Fingerprint};
 use crate::name::Name;
 
-pub use commit::Sink;
+pub use batch::Sink;
+pub use error::{AuditError, NotDurable};
+pub use ids::{DecisionId, LogId, NotADecisionId, NotALogId};
 pub use journal::Journal;
+pub use pending::Pending;
 
 /// The `v` of every line that this version writes.
 pub const VERSION: u8 = 1;
@@ -390,64 +399,6 @@ impl Durability {
     }
 }
 
-/// Names a log: a version 4 UUID (RFC 9562 §5.4), made at first start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LogId([u8; 16]);
-
-impl LogId {
-    /// A new one.
-    ///
-    /// # Errors
-    /// [`NoRandomness`] when the source fails.
-    pub fn make(random: &dyn Random) -> Result<Self, NoRandomness> {
-        let mut bits = [0; 16];
-        random.fill(&mut bits)?;
-        let bits = u128::from_be_bytes(bits);
-        let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-        Ok(Self(bits.to_be_bytes()))
-    }
-
-    /// Its first four bytes, with which decision ids begin.
-    #[must_use]
-    pub const fn prefix(self) -> [u8; 4] {
-        let [a, b, c, d, ..] = self.0;
-        [a, b, c, d]
-    }
-
-    /// The name of record `index`.
-    #[must_use]
-    pub const fn decision(self, index: u64) -> DecisionId {
-        DecisionId { log: self.prefix(), index }
-    }
-}
-
-impl fmt::Display for LogId {
-    /// `6ba7b810-9dad-41d1-80b4-00c04fd430c8`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, byte) in self.0.iter().enumerate() {
-            let hyphen = if matches!(nth, 4 | 6 | 8 | 10) { "-" } else { "" };
-            write!(f, "{hyphen}{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for LogId {
-    type Err = NotALogId;
-
-    fn from_str(text: &str) -> Result<Self, NotALogId> {
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        let bits = u128::from_str_radix(&digits, 16).map_err(|_| NotALogId)?;
-        let id = Self(bits.to_be_bytes());
-        if id.to_string() == text { Ok(id) } else { Err(NotALogId) }
-    }
-}
-
-/// The text is not the id of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a log id is a UUID in lower-case hexadecimal digits")]
-pub struct NotALogId;
-
 /// Proof that a record is durable.
 #[derive(Debug)]
 #[must_use]
@@ -474,126 +425,6 @@ impl Receipt {
     }
 }
 
-/// Names a record: the first 8 hexadecimal digits of the log id, a hyphen, and the record's index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DecisionId {
-    /// The first 4 bytes of the log id.
-    pub log: [u8; 4],
-    /// The index of the record: its line number over the valid part of all segments, from 0.
-    pub index: u64,
-}
-
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}-{}", u32::from_be_bytes(self.log), self.index)
-    }
-}
-
-impl FromStr for DecisionId {
-    type Err = NotADecisionId;
-
-    fn from_str(text: &str) -> Result<Self, NotADecisionId> {
-        let (log, index) = text.split_once('-').ok_or(NotADecisionId)?;
-        let log = u32::from_str_radix(log, 16).map_err(|_| NotADecisionId)?;
-        let index = index.parse().map_err(|_| NotADecisionId)?;
-        let id = Self { log: log.to_be_bytes(), index };
-        if index < MAX_NUMBER && id.to_string() == text { Ok(id) } else { Err(NotADecisionId) }
-    }
-}
-
-/// The text is not a decision id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a decision id is 8 hexadecimal digits, a hyphen and a number, as in `6ba7b810-42`")]
-pub struct NotADecisionId;
-
-/// The record could not be made durable; nothing may be released.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotDurable {
-    /// Writing or syncing failed; the batch is void.
-    #[error("the audit record could not be made durable: {0}")]
-    Io(String),
-    /// The record is longer than a line may be.
-    #[error("the audit record would be {0} bytes long; a line holds 8192")]
-    TooLong(usize),
-    /// The disk does not keep up: as much waits to be written as may wait.
-    #[error("the audit journal is {0} bytes behind; see what slows the disk of `audit.dir`")]
-    Behind(usize),
-    /// The journal has stopped.
-    #[error("the audit journal has stopped")]
-    Stopped,
-}
-
-/// The log could not be opened or read.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// Another process writes it.
-    #[error("the audit log in `{dir}` is held by {holder}; ask that agent, or stop it first")]
-    Held {
-        /// The directory.
-        dir: PathBuf,
-        /// Who holds it, as far as it said so.
-        holder: String,
-    },
-    /// The directory holds another log than the keys in the state directory belong to.
-    #[error(
-        "`{dir}` holds the audit log {found}, and `state_dir` has the keys of {ours}; \
-         restore the file `audit.keys` that belongs to it, or name an empty `audit.dir`"
-    )]
-    Foreign {
-        /// The directory.
-        dir: PathBuf,
-        /// The log that was found.
-        found: String,
-        /// The log that was meant.
-        ours: String,
-    },
-    /// What stands there is not what bursar writes.
-    #[error("`{file}` is not what bursar writes: {what}; run `bursar audit verify`")]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// Others may read or write what is bursar's alone.
-    #[error("`{file}` is open to others (mode {mode:04o}); set it to 0600 and its owner to the agent's user")]
-    Exposed {
-        /// The file.
-        file: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The system's random generator failed.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// The first record could not be written.
-    #[error("the audit log in `{dir}` cannot be written: {source}")]
-    Unwritable {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        source: NotDurable,
-    },
-    /// The operating system refused.
-    #[error("`{path}`: {source}")]
-    Io {
-        /// Which file or directory.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-}
-
-impl AuditError {
-    fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io { path: path.into(), source }
-    }
-
-    fn damaged(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self::Damaged { file: file.into(), what: what.into() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -610,17 +441,5 @@ mod tests {
         }
         assert_eq!(read("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
         assert_eq!(read("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), None);
-    }
-
-    #[test]
-    fn ids_read_back_what_they_show() {
-        let log = LogId::make(&crate::crypto::SystemRandom).unwrap();
-        assert_eq!(log.to_string().parse(), Ok(log));
-        assert_eq!(log.to_string().as_bytes()[14], b'4', "{log}");
-        let decision = log.decision(42);
-        assert_eq!(decision.to_string().parse(), Ok(decision));
-        for bad in ["", "6ba7b810", "6BA7B810-1", "6ba7b810-+1", "6ba7b810-01", "6ba7b810-9007199254740992"] {
-            assert_eq!(bad.parse::<DecisionId>(), Err(NotADecisionId), "{bad}");
-        }
     }
 }

@@ -139,7 +139,7 @@ impl Reading {
 
     /// The next record whose head is wanted. The last segment ends where its lines do.
     fn next(&mut self, wanted: impl Fn(&form::Head<'_>) -> bool) -> Result<Option<Line>, AuditError> {
-        while let Some((place, line)) = self.lines.next().map_err(AuditError::io(&self.path))? {
+        while let Some((place, line)) = self.lines.read().map_err(AuditError::io(&self.path))? {
             let read = line.strip_suffix(b"\n").ok_or("the line is unfinished".to_owned()).and_then(|line| {
                 let head = form::check(line).map_err(|error| error.to_string())?;
                 if wanted(&head) { Line::parse(line).map(Some).map_err(|error| error.to_string()) } else { Ok(None) }

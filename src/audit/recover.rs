@@ -11,7 +11,8 @@ use super::commit::{Broken, Here};
 use super::form::{self, Line};
 use super::layout::{SegmentName, Span};
 use super::line::{Cause, End};
-use super::{AuditError, LogId, MAX_LINE_BYTES, chain, segment};
+use super::segment::settle;
+use super::{AuditError, LogId, MAX_LINE_BYTES, chain};
 
 /// Where the log ends.
 #[derive(Debug)]
@@ -28,10 +29,7 @@ pub(super) struct Recovered {
 /// Finds the end of the log in `dir`. Nothing is changed: a torn tail stays where it is.
 pub(super) fn recover(dir: &Path) -> Result<Recovered, AuditError> {
     let files = chain::list(dir)?;
-    let (last, valid, errno) = match last_segment(dir)? {
-        Found::Nothing => return new_log(dir, &files),
-        Found::Segment { last, valid, errno } => (last, valid, errno),
-    };
+    let Some(Last { segment: last, valid, errno }) = last_segment(dir)? else { return new_log(dir, &files) };
     let length = std::fs::metadata(&last.path).map_err(AuditError::io(&last.path))?.len();
     let tail = length.saturating_sub(valid.bytes);
     let here = Here { segment: last.name.number, bytes: valid.bytes, size: valid.size, span: valid.span };
@@ -43,32 +41,29 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, AuditError> {
 }
 
 /// The last segment, as the disk has it.
-enum Found {
-    Nothing,
-    Segment {
-        last: Segment,
-        valid: Valid,
-        /// The error with which the disk refused to take what the page cache holds.
-        errno: Option<i32>,
-    },
+struct Last {
+    segment: Segment,
+    valid: Valid,
+    /// The error with which the disk refused to take what the page cache holds.
+    errno: Option<i32>,
 }
 
-fn last_segment(dir: &Path) -> Result<Found, AuditError> {
+fn last_segment(dir: &Path) -> Result<Option<Last>, AuditError> {
     let mut settled: Option<(SegmentName, Option<i32>)> = None;
     loop {
-        let Some(last) = Chain::read(dir)?.segments.pop() else { return Ok(Found::Nothing) };
-        if let Some(valid) = ended_in_order(&last.path).map_err(AuditError::io(&last.path))? {
-            return Ok(Found::Segment { last, valid, errno: None });
+        let Some(segment) = Chain::read(dir)?.segments.pop() else { return Ok(None) };
+        if let Some(valid) = ended_in_order(&segment.path).map_err(AuditError::io(&segment.path))? {
+            return Ok(Some(Last { segment, valid, errno: None }));
         }
         match settled {
-            Some((name, errno)) if name == last.name => {
-                let valid = scan(&last.path, last.name.first).map_err(AuditError::io(&last.path))?;
-                return Ok(Found::Segment { last, valid, errno });
+            Some((name, errno)) if name == segment.name => {
+                let valid = scan(&segment.path, segment.name.first).map_err(AuditError::io(&segment.path))?;
+                return Ok(Some(Last { segment, valid, errno }));
             }
             // Settling may show that the disk never had this segment's opening: then the one before it is the last.
             Some(_) | None => {
-                let errno = segment::settle(&last.path).err().map(|error| error.raw_os_error().unwrap_or(0));
-                settled = Some((last.name, errno));
+                let errno = settle(&segment.path).err().map(|error| error.raw_os_error().unwrap_or(0));
+                settled = Some((segment.name, errno));
             }
         }
     }
@@ -122,7 +117,7 @@ fn ended_in_order(path: &Path) -> std::io::Result<Option<Valid>> {
 fn scan(path: &Path, first: u64) -> std::io::Result<Valid> {
     let mut lines = Lines::open(path, Place::START, None)?;
     let mut valid = Valid { bytes: 0, size: first, span: None };
-    while let Some((_, line)) = lines.next()? {
+    while let Some((_, line)) = lines.read()? {
         let head = line.strip_suffix(b"\n").and_then(|line| form::check(line).ok());
         let Some(head) = head.filter(|head| head.index == valid.size) else { break };
         valid.span = Some(valid.span.map_or(Span::at(head.at), |span| span.with(head.at)));

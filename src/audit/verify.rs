@@ -119,7 +119,7 @@ impl Verified {
         }
         let mut lines = Lines::open(&segment.path, Place::START, segment.closed.map(|closed| closed.bytes))?;
         let mut seen = Seen { size: segment.name.first, bytes: 0, span: None };
-        while let Some((place, line)) = lines.next()? {
+        while let Some((place, line)) = lines.read()? {
             let head = line.strip_suffix(b"\n").ok_or("the line is unfinished".to_owned());
             match head.and_then(|line| form::check(line).map_err(|error| error.to_string())) {
                 Ok(head) => self.line(segment, place, head, &mut seen),
@@ -191,7 +191,7 @@ impl Verified {
         let torn = Place { line: seen.size - segment.name.first + 1, byte: seen.bytes };
         let mut rest = Lines::open(&segment.path, torn, None)?;
         let mut whole = 0;
-        while let Some((_, line)) = rest.next()? {
+        while let Some((_, line)) = rest.read()? {
             let head = line.strip_suffix(b"\n").and_then(|line| form::check(line).ok());
             whole += u64::from(head.is_some());
         }

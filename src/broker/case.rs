@@ -9,6 +9,7 @@ use crate::access::{
 use crate::account::Lease;
 use crate::audit::{Asked, Operation, Record, Refusal, TraceId};
 use crate::name::Name;
+use crate::oauth::Ask;
 use crate::peer::Peer;
 use crate::store::{Place, StoreError};
 use crate::time::Moment;
@@ -34,42 +35,43 @@ impl Case<'_> {
         }
     }
 
-    /// The provider, for a workload with some permit on it: to others it is as if it did not exist.
+    /// The provider of that name. One that does not exist is refused as one on which nothing is permitted.
     pub(super) async fn provider<'r>(
         &self,
         rules: &'r Rules,
         who: &Workload,
         name: &str,
     ) -> Result<&'r Arc<Provider>, Refused> {
-        let known = name.parse().ok().and_then(|name: Name| rules.providers.get(&name));
-        match known {
-            Some(provider) if rules.policy.may_ever(who, self.action, &provider.resource) => Ok(provider),
-            Some(provider) => {
-                let asked = self.asked(&provider.resource);
-                Err(self
-                    .refuse(Some(who), Some(asked), None, Why::AccessDenied, "no policy permits anything on it")
-                    .await)
-            }
+        match name.parse().ok().and_then(|name: Name| rules.providers.get(&name)) {
+            Some(provider) => Ok(provider),
             None => Err(self.refuse(Some(who), None, None, Why::AccessDenied, "there is no such provider").await),
         }
     }
 
     /// What will be sent to the provider, if its entry lists it: that, and nothing else, is judged.
+    ///
+    /// Only a workload with some permit on the provider is told what the entry does not list: to the others that
+    /// would be a look into the catalogue.
     pub(super) async fn listed(
         &self,
+        rules: &Rules,
         who: Arc<Workload>,
         provider: &Provider,
         scopes: Scopes,
         audience: Audiences,
     ) -> Result<Access, Refused> {
         let resource = provider.resource.clone();
-        match provider.settings.catalogue.ask(scopes, audience) {
-            Ok(ask) => Ok(Access { who, action: self.action, resource, scopes: ask.scopes, audience: ask.audience }),
-            Err(why) => {
-                let detail = why.to_string();
-                Err(self.refuse(Some(&who), Some(self.asked(&resource)), None, why.into(), &detail).await)
+        let not_listed = match provider.settings.catalogue.ask(scopes, audience) {
+            Ok(ask) => {
+                let Ask { scopes, audience } = ask;
+                return Ok(Access { who, action: self.action, resource, scopes, audience });
             }
-        }
+            Err(why) => why,
+        };
+        let detail = not_listed.to_string();
+        let may_know = rules.policy.may_ever(&who, self.action, &resource);
+        let why = if may_know { not_listed.into() } else { Why::AccessDenied };
+        Err(self.refuse(Some(&who), Some(self.asked(&resource)), None, why, &detail).await)
     }
 
     /// Policy's answer.

@@ -1,5 +1,6 @@
 //! Why a request is refused, and what the caller may read of it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::audit::{DecisionId, NotDurable, Receipt};
@@ -51,7 +52,7 @@ pub enum Why {
     #[error("{what}")]
     SlowDown {
         /// Which.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// When to ask again.
         wait: Duration,
     },
@@ -170,7 +171,7 @@ impl From<Unavailable> for Why {
             Unavailable::Audit(why) => Refused::from(why).why,
             Unavailable::Full(_) => {
                 let what = "bursar holds as many different tokens of this provider as it will";
-                Self::SlowDown { what, wait: Duration::from_secs(30) }
+                Self::SlowDown { what: what.into(), wait: Duration::from_secs(30) }
             }
             Unavailable::Internal(what) => Self::Internal(what),
         }

@@ -102,6 +102,11 @@ fn warn(warnings: &[Fault]) {
 fn trouble(why: NotStarted) -> Trouble {
     match why {
         NotStarted::Faults(faults) => faults.into(),
-        other => Trouble::failed(other.to_string()),
+        other @ (NotStarted::Store(_)
+        | NotStarted::Audit(_)
+        | NotStarted::Socket(_)
+        | NotStarted::Inherited(_)
+        | NotStarted::Folder { .. }
+        | NotStarted::Runtime(_)) => Trouble::failed(other.to_string()),
     }
 }

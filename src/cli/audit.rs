@@ -187,10 +187,7 @@ fn report(verified: &Verified) -> Value {
 }
 
 fn unread(error: AuditError) -> Trouble {
-    let exit = match error {
-        AuditError::Damaged { .. } => Exit::Tampering,
-        _ => Exit::Failed,
-    };
+    let exit = if matches!(error, AuditError::Damaged { .. }) { Exit::Tampering } else { Exit::Failed };
     Trouble::new(exit, error.to_string())
 }
 

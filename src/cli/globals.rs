@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::load::DEFAULT_FILE;
+use crate::config::load::{self, DEFAULT_FILE};
 use crate::config::{self, Settings, said};
 
 /// Options of every verb.
@@ -28,17 +28,15 @@ impl Globals {
     /// Where the agent answers applications.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| {
-            self.settings().map_or_else(|| said::Agent::default().socket, |settings| settings.agent.socket)
-        })
+        let said = || load::socket(&self.config, "socket");
+        self.socket.clone().or_else(said).unwrap_or_else(|| said::Agent::default().socket)
     }
 
     /// Where the agent answers operators.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
-        self.admin_socket.clone().unwrap_or_else(|| {
-            self.settings().map_or_else(|| said::Agent::default().admin_socket, |settings| settings.agent.admin_socket)
-        })
+        let said = || load::socket(&self.config, "admin_socket");
+        self.admin_socket.clone().or_else(said).unwrap_or_else(|| said::Agent::default().admin_socket)
     }
 
     /// Whether an agent answers on the admin socket, so that its state is its own to change.

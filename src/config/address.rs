@@ -1,28 +1,10 @@
-//! Addresses in the configuration: which URL a client secret may be sent to.
+//! Addresses in the configuration that no room has a type for.
 
 use url::Url;
-
-use crate::oauth::settings::{EndpointUrl, Issuer};
 
 pub use crate::oauth::settings::NotUsable;
 
 const MOST_BYTES: usize = 2048;
-
-/// An endpoint: `https`, or plain `http` to this machine; without user name, password and fragment (RFC 6749 §3.2).
-///
-/// # Errors
-/// [`NotUsable`], without the text.
-pub fn endpoint(text: &str) -> Result<Url, NotUsable> {
-    text.parse().map(|endpoint: EndpointUrl| endpoint.url().clone())
-}
-
-/// An issuer: an endpoint without query (RFC 8414 §2).
-///
-/// # Errors
-/// [`NotUsable`], without the text.
-pub fn issuer(text: &str) -> Result<Url, NotUsable> {
-    text.parse().map(|issuer: Issuer| issuer.url().url().clone())
-}
 
 /// A page that people open: `https` or `http`, anywhere.
 ///
@@ -66,17 +48,6 @@ fn whole(text: &str) -> Result<Url, NotUsable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_provider_entry_admits_the_room_of_oauth_takes() {
-        for good in ["https://idp.example/t", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost:8/t"] {
-            assert!(endpoint(good).is_ok() && issuer(good).is_ok(), "{good}");
-        }
-        for bad in ["http://idp.example/t", "https://me:pw@idp.example/", "https://idp.example/#x", "a", ""] {
-            assert!(endpoint(bad).is_err() && issuer(bad).is_err(), "{bad}");
-        }
-        assert!(endpoint("https://idp.example/?a=b").is_ok() && issuer("https://idp.example/?a=b").is_err());
-    }
 
     #[test]
     fn a_page_is_on_the_web() {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::reading::{self, Read};
-use crate::document::Source;
+use crate::document::{Source, glimpse};
 use crate::fault::{Fault, Faults, Place};
 
 /// Where the configuration is looked for.
@@ -31,6 +31,16 @@ pub fn load(file: &Path) -> Result<Read, Faults> {
             Err(faults.or(()).err().unwrap_or_default())
         }
     }
+}
+
+/// The path that `[agent]` says under `key`, though the configuration may have faults: to have them named by the agent
+/// that runs, one has to find its socket first.
+#[must_use]
+pub fn socket(file: &Path, key: &str) -> Option<PathBuf> {
+    sources(file).0.iter().find_map(|source| {
+        let said = glimpse(&source.text, "agent", key)?;
+        Some(source.file.parent().unwrap_or(Path::new("")).join(said))
+    })
 }
 
 /// The files that can be read, and a fault for each that cannot.

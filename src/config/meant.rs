@@ -12,7 +12,11 @@ use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 
-pub use super::said::{Durability, Format, Level, Share};
+pub use super::said::{Format, Level};
+pub use crate::audit::Durability;
+pub use crate::oauth::client_auth::ClientAuth;
+pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
+pub use crate::token::Share;
 
 /// Everything that is configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,9 +146,11 @@ pub struct Provider {
     /// Where it is.
     pub server: Server,
     /// Who we are there.
-    pub client_id: String,
+    pub client_id: ClientId,
     /// How we prove it.
     pub client_auth: ClientAuth,
+    /// With what.
+    pub client_secret: SecretRef,
     /// The most that is ever asked for; empty: a server without scopes.
     pub scopes: Scopes,
     /// What a request without scope asks for.
@@ -153,12 +159,8 @@ pub struct Provider {
     pub audience: Audiences,
     /// By which parameter the provider is told.
     pub audience_as: AudienceParameter,
-    /// What it may add unasked.
-    pub extra_scopes: Scopes,
-    /// Whether less than was asked for is refused.
-    pub require_all_scopes: bool,
-    /// How long a token lives whose answer does not say it; zero: it is served once.
-    pub lifetime_if_missing: Duration,
+    /// What is accepted from it.
+    pub rules: Rules,
     /// Who shares a token.
     pub share: Share,
     /// The certificate authorities that vouch for it (PEM); none: the system's.
@@ -173,44 +175,6 @@ pub struct Provider {
     pub about: About,
     /// What it belongs to.
     pub tags: Vec<Name>,
-}
-
-/// Where a provider is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// Its metadata says it. Kept byte for byte, since metadata must repeat it exactly (RFC 8414 §3.3).
-    Issuer(String),
-    /// This is its token endpoint.
-    Endpoint(Url),
-}
-
-/// How we prove who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// The client secret in the Authorization header.
-    Basic(SecretRef),
-    /// The client secret in the form.
-    Post(SecretRef),
-}
-
-impl ClientAuth {
-    /// The secret that it needs.
-    #[must_use]
-    pub fn secret(&self) -> &SecretRef {
-        match self {
-            Self::Basic(at) | Self::Post(at) => at,
-        }
-    }
-}
-
-/// By which parameter a provider is told whom a token is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AudienceParameter {
-    /// `resource` (RFC 8707 §2).
-    #[default]
-    Resource,
-    /// `audience`.
-    Audience,
 }
 
 /// What the catalogue says of a provider.
@@ -252,7 +216,7 @@ impl Settings {
     /// Entries stand under their own name; what is only referred to stands as `STORE/NAME`.
     #[must_use]
     pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
-        let referred = self.providers.values().map(|provider| provider.client_auth.secret());
+        let referred = self.providers.values().map(|provider| &provider.client_secret);
         let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
         let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
         let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));

@@ -77,6 +77,14 @@ pub fn check<T: JsonSchema>(file: &Path, text: &str) -> Result<(), Faults> {
     walk_all::<T>(&[source]).map(|_| ())
 }
 
+/// The text that stands at `table.key` in `text`, though there may be faults elsewhere in it. A look, not a reading.
+#[must_use]
+pub fn glimpse(text: &str, table: &str, key: &str) -> Option<String> {
+    let (tree, _) = DeTable::parse_recoverable(text);
+    let table = tree.get_ref().get(table)?.get_ref().as_table()?;
+    table.get(key)?.get_ref().as_str().map(str::to_owned)
+}
+
 /// The documents as one tree that passed the walk, and where its keys stand.
 fn walk_all<T: JsonSchema>(sources: &[Source]) -> Result<(DeTable<'_>, Places), Faults> {
     let shape = Shape::of(&schema::inlined::<T>()).map_err(|keyword| defect(sources, &keyword))?;

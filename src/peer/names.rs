@@ -172,7 +172,8 @@ mod tests {
         let text = "[workload.a]\nuser = \"root\"\n[workload.b]\nuser = \"no-such-account\"\n";
         let registry = Registry::read("workloads.toml".as_ref(), text, None).unwrap();
         let (names, clock) = (Names::default(), ManualClock::default());
-        let before = Known { generation: registry.generation(), at: clock.now(), ids: Arc::default(), nameless: HashSet::new() };
+        let before =
+            Known { generation: registry.generation(), at: clock.now(), ids: Arc::default(), nameless: HashSet::new() };
         names.0.lock().await.known = Some(before);
         assert_eq!(names.of(&registry, 0, &clock).await.users(0), ["root".into()]);
         assert!(names.of(&registry, 54_321, &clock).await.users(54_321).is_empty());

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision, Entities, PolicyId, Request, Response};
+use cedar_policy::{Authorizer, Effect, Entities, Request};
 
 use crate::access::{
     Access, Action, Audiences, Denied, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Why, Workload,
@@ -65,9 +65,8 @@ pub enum UnknownIds {
     Warn,
 }
 
-/// How many sets of four verdicts, and of four slices, are remembered.
+/// How many sets of four verdicts are remembered.
 const VERDICT_SETS: usize = 2_048;
-const SLICE_SETS: usize = 128;
 
 /// One policy set, immutable. What it remembers of its verdicts is never older than their minute.
 pub struct Snapshot {
@@ -78,22 +77,8 @@ pub struct Snapshot {
     types: question::Types,
     index: slice::Index,
     authorizer: Authorizer,
-    slices: memory::Memory<SliceKey, Slice>,
+    now: question::Now,
     verdicts: memory::Memory<VerdictKey, Ruling>,
-}
-
-/// What a slice depends on.
-struct SliceKey {
-    role: Role,
-    who: Name,
-    action: Action,
-    resource: Resource,
-}
-
-/// A slice, and the names of the question in Cedar's words.
-struct Slice {
-    rules: slice::Slice,
-    ends: Ends,
 }
 
 /// Everything that a verdict depends on, beside the snapshot.
@@ -118,7 +103,7 @@ impl Snapshot {
     /// Reads a policy set from its files, given as name and bytes: any `*.cedar`, and where they are there
     /// `bursar.cedarschema` and `workloads.toml`.
     ///
-    /// Gives the snapshot and what should be said although it does not stand in the way.
+    /// Gives the snapshot and what should be said although it does not stand in the way. Needs a mebibyte of stack.
     ///
     /// # Errors
     /// Everything that is wrong with the set, each fault with its place.
@@ -160,7 +145,7 @@ impl Snapshot {
         self.rules.get(nth)
     }
 
-    /// What is to be said of rules that their `@expires` has ended by `now`: they decide nothing any more.
+    /// What is to be said of rules that their `@expires` has ended by `now`: nothing satisfies them any more.
     #[must_use]
     pub fn expired(&self, now: Wall) -> Vec<Fault> {
         let over = self.rules.iter().filter_map(|rule| rule.expires.filter(|end| *end <= now).map(|end| (rule, end)));
@@ -188,7 +173,9 @@ impl Snapshot {
     /// Whether some rule could ever permit this, whatever its conditions say.
     #[must_use]
     pub fn may_ever(&self, who: &Workload, action: Action, resource: &Resource) -> bool {
-        schema::admits(who.role, action, resource) && self.slice(who, action, resource).1.rules.permits
+        let ends = self.ends(who, action, resource);
+        let permits = |rule: &slice::Scoped| rule.effect == Effect::Permit;
+        schema::admits(who.role, action, resource) && self.index.matching(&ends, &self.entities).any(permits)
     }
 
     /// Whoever or whatever of `access` this snapshot does not know, as policy would write it.
@@ -200,40 +187,43 @@ impl Snapshot {
     fn remembered(&self, access: &Access, minute: Minute) -> Ruling {
         let Access { who, action, resource, scopes, audience } = access;
         let place = self.verdicts.place_of((who.role, &who.name, action, resource, scopes, audience, minute));
-        let known = self.verdicts.recall(place, |key| key.asks(access, minute));
-        let entry = known
-            .unwrap_or_else(|| self.verdicts.keep(place, VerdictKey::of(access, minute), self.decide(access, minute)));
-        entry.1.clone()
+        let known = self.verdicts.recall(place, |key| key.asks(access, minute), Ruling::clone);
+        known.unwrap_or_else(|| {
+            let ruling = self.decide(access, minute);
+            self.verdicts.keep(place, VerdictKey::of(access, minute), ruling.clone());
+            ruling
+        })
     }
 
     fn decide(&self, access: &Access, minute: Minute) -> Ruling {
         if !schema::admits(access.who.role, access.action, &access.resource) {
-            return Ruling::denied(Why::NoPermit);
+            return Ruling::denied(Why::NoPermit, Vec::new());
         }
-        let slice = self.slice(&access.who, access.action, &access.resource);
-        let Slice { rules, ends } = &slice.1;
-        question::request(ends.clone(), access, minute)
-            .map_or_else(|| Ruling::denied(Why::Error), |request| self.ask(&request, rules))
+        let ends = self.ends(&access.who, access.action, &access.resource);
+        let request = self.now.at(minute).and_then(|now| question::request(&ends, access, now));
+        request.map_or_else(|| Ruling::denied(Why::Error, Vec::new()), |request| self.ask(&request, &ends))
     }
 
-    fn ask(&self, request: &Request, rules: &slice::Slice) -> Ruling {
-        Ruling::of(&self.authorizer.is_authorized(request, &rules.policies, &self.entities))
-    }
-
-    fn slice(&self, who: &Workload, action: Action, resource: &Resource) -> Arc<(SliceKey, Slice)> {
-        let place = self.slices.place_of((who.role, &who.name, action, resource));
-        let known = self.slices.recall(place, |key| {
-            key.role == who.role && key.who == who.name && key.action == action && key.resource == *resource
-        });
-        known.unwrap_or_else(|| {
-            let key = SliceKey { role: who.role, who: who.name.clone(), action, resource: resource.clone() };
-            self.slices.keep(place, key, self.find_slice(who, action, resource))
-        })
-    }
-
-    fn find_slice(&self, who: &Workload, action: Action, resource: &Resource) -> Slice {
-        let ends = self.ends(who, action, resource);
-        Slice { rules: self.index.slice(&ends.principal, &ends.action, &ends.resource, &self.entities), ends }
+    /// Asks each rule whose scope matches. A `forbid` decides, else an error, else a permit.
+    fn ask(&self, request: &Request, ends: &Ends) -> Ruling {
+        let (mut permits, mut forbids, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for rule in self.index.matching(ends, &self.entities) {
+            let answer = self.authorizer.is_authorized(request, &rule.alone, &self.entities);
+            let satisfied = answer.diagnostics().reason().next().is_some();
+            let erred = answer.diagnostics().errors().next().is_some();
+            match (erred, satisfied, rule.effect) {
+                (true, _, _) => errors.push(&*rule.id),
+                (false, true, Effect::Permit) => permits.push(&*rule.id),
+                (false, true, Effect::Forbid) => forbids.push(&*rule.id),
+                (false, false, Effect::Permit | Effect::Forbid) => {}
+            }
+        }
+        match (forbids.is_empty(), errors.is_empty(), permits.is_empty()) {
+            (false, _, _) => Ruling::denied(Why::Forbidden, forbids),
+            (true, false, _) => Ruling::denied(Why::Error, errors),
+            (true, true, true) => Ruling::denied(Why::NoPermit, Vec::new()),
+            (true, true, false) => Ruling::of(None, permits),
+        }
     }
 
     fn ends(&self, who: &Workload, action: Action, resource: &Resource) -> Ends {
@@ -270,29 +260,14 @@ impl VerdictKey {
 }
 
 impl Ruling {
-    fn denied(why: Why) -> Self {
-        Self { denied: Some(why), policies: Arc::new([]) }
+    fn of(denied: Option<Why>, mut determining: Vec<&str>) -> Self {
+        determining.sort_unstable();
+        Self { denied, policies: determining.into_iter().map(Box::from).collect() }
     }
 
-    /// What Cedar's answer means here. The policies are those that determine: for an error, those that err.
-    fn of(response: &Response) -> Self {
-        let diagnostics = response.diagnostics();
-        let determining = sorted(diagnostics.reason());
-        let errors = sorted(diagnostics.errors().map(|error| match error {
-            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
-        }));
-        match (response.decision(), determining.is_empty(), errors.is_empty()) {
-            (Decision::Allow, _, true) => Self { denied: None, policies: determining },
-            (Decision::Deny, false, _) => Self { denied: Some(Why::Forbidden), policies: determining },
-            (Decision::Deny, true, true) => Self { denied: Some(Why::NoPermit), policies: determining },
-            (Decision::Allow | Decision::Deny, _, false) => Self { denied: Some(Why::Error), policies: errors },
-        }
+    fn denied(why: Why, determining: Vec<&str>) -> Self {
+        Self::of(Some(why), determining)
     }
-}
-
-fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Arc<[Box<str>]> {
-    let ids: std::collections::BTreeSet<&str> = ids.map(AsRef::as_ref).collect();
-    ids.into_iter().map(Box::from).collect()
 }
 
 impl fmt::Debug for Snapshot {

@@ -1,5 +1,8 @@
 //! An access as Cedar asks it.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 use cedar_policy::{Context, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
 
 use super::known::AGENT;
@@ -63,17 +66,34 @@ pub(super) struct Ends {
     pub resource: EntityUid,
 }
 
-/// The question at `minute`; none where Cedar cannot say that minute.
-pub(super) fn request(ends: Ends, access: &Access, minute: Minute) -> Option<Request> {
+/// The question at the minute that is `now`; none where Cedar does not take it.
+pub(super) fn request(ends: &Ends, access: &Access, now: RestrictedExpression) -> Option<Request> {
     let strings = |words: &mut dyn Iterator<Item = &str>| {
         RestrictedExpression::new_set(words.map(|word| RestrictedExpression::new_string(word.to_owned())))
     };
     let context = Context::from_pairs([
         ("scopes".to_owned(), strings(&mut access.scopes.iter().map(|scope| scope.as_str()))),
         ("audience".to_owned(), strings(&mut access.audience.iter().map(|audience| audience.as_str()))),
-        ("now".to_owned(), RestrictedExpression::new_datetime(datetime(minute)?)),
+        ("now".to_owned(), now),
     ]);
-    Request::new(ends.principal, ends.action, ends.resource, context.ok()?, None).ok()
+    let Ends { principal, action, resource } = ends.clone();
+    Request::new(principal, action, resource, context.ok()?, None).ok()
+}
+
+/// The present minute in Cedar's words. Cedar parses the name of its own function to say it: once a minute is enough.
+#[derive(Default)]
+pub(super) struct Now(ArcSwapOption<(Minute, RestrictedExpression)>);
+
+impl Now {
+    /// `minute` in Cedar's words; none where it has none.
+    pub(super) fn at(&self, minute: Minute) -> Option<RestrictedExpression> {
+        if let Some(said) = self.0.load().as_ref().filter(|said| said.0 == minute) {
+            return Some(said.1.clone());
+        }
+        let said = RestrictedExpression::new_datetime(datetime(minute)?);
+        self.0.store(Some(Arc::new((minute, said.clone()))));
+        Some(said)
+    }
 }
 
 /// The beginning of `minute` as Cedar's `datetime` reads it; none outside the years 0000 to 9999.

@@ -8,7 +8,7 @@ use cedar_policy::{Authorizer, Entities, EntityUid, PolicySet, Schema, Validatio
 use super::archive::{self, Entries, Part};
 use super::rule::{self, Read, Rule};
 use super::statement::statements;
-use super::{Known, SLICE_SETS, Snapshot, UnknownIds, VERDICT_SETS, known, memory, question, schema, slice};
+use super::{Known, Snapshot, UnknownIds, VERDICT_SETS, known, memory, question, schema, slice};
 use crate::fault::{Fault, Faults, Place};
 
 /// The most rules in a set.
@@ -19,37 +19,26 @@ const MAX_FAULTS: usize = 500;
 
 /// Reads the set whose files are `entries` and lie in `dir`.
 pub(super) fn read(dir: &Path, mut entries: Entries, known: &Known) -> Result<(Snapshot, Vec<Fault>), Faults> {
-    let mut faults = Faults::default();
-    let mut warnings = Vec::new();
+    let mut said = Said::default();
     match settle_schema(dir, &mut entries) {
-        Ok(warning) => warnings.extend(warning),
-        Err(fault) => faults.push(fault),
+        Ok(warning) => said.warnings.extend(warning),
+        Err(fault) => said.faults.push(fault),
     }
     let json = known::canonical_json(known).map_err(|error| ours(&error))?;
     entries.push((known::FILE.to_owned(), json));
-    let entries = archive::ordered(entries, dir)?;
+    let entries = archive::ordered(entries, dir).map_err(|mut faults| {
+        faults.append(std::mem::take(&mut said.faults));
+        faults
+    })?;
+    let ground = Ground::of(&entries)?;
 
-    let grounds = Ground::of(&entries)?;
-    let files = sources(dir, &entries, &mut faults);
-    let reads = reads(&files, &mut faults);
-    unique(&reads, &mut faults);
-    let vocabulary = known::vocabulary(&grounds.entities);
-    let validator = Validator::new(grounds.schema.clone());
-    for (file, read) in &reads {
-        if faults.iter().count() >= MAX_FAULTS {
-            break;
-        }
-        validate(file, read, &validator, &mut faults);
-        let unknown = unknown(file, read, &grounds.entities, &vocabulary);
-        match known.unknown {
-            UnknownIds::Refuse => unknown.into_iter().for_each(|fault| faults.push(fault)),
-            UnknownIds::Warn => warnings.extend(unknown),
-        }
-    }
-    warnings.sort();
-    let policies = chosen(&reads, faults)?;
-    drop(files);
-    Ok((grounds.snapshot(policies, entries)?, warnings))
+    let files = sources(dir, &entries, &mut said.faults);
+    let reads = reads(&files, &mut said.faults);
+    unique(&reads, &mut said.faults);
+    check(&reads, &ground, known.unknown, &mut said);
+    said.warnings.sort();
+    let rules = chosen(&reads, said.faults)?;
+    Ok((ground.snapshot(rules, entries)?, said.warnings))
 }
 
 /// Reads the set that `entries` are the archive of.
@@ -58,14 +47,20 @@ pub(super) fn read(dir: &Path, mut entries: Entries, known: &Known) -> Result<(S
 pub(super) fn read_archive(entries: Entries) -> Result<Snapshot, Faults> {
     let dir = Path::new("");
     let entries = archive::ordered(entries, dir)?;
-    let grounds = Ground::of(&entries)?;
+    let ground = Ground::of(&entries)?;
     let mut faults = Faults::default();
     let files = sources(dir, &entries, &mut faults);
     let reads = reads(&files, &mut faults);
     unique(&reads, &mut faults);
-    let policies = chosen(&reads, faults)?;
-    drop(files);
-    grounds.snapshot(policies, entries)
+    let rules = chosen(&reads, faults)?;
+    ground.snapshot(rules, entries)
+}
+
+/// What is said of a set.
+#[derive(Default)]
+struct Said {
+    faults: Faults,
+    warnings: Vec<Fault>,
 }
 
 /// Puts the schema that is judged by into the entries, whether a file stands there or not.
@@ -104,9 +99,9 @@ impl Ground {
             rules,
             entities: self.entities,
             types: question::Types::parse().ok_or_else(|| ours(&"an entity type of the schema is no name"))?,
-            index: slice::Index::of(policies),
+            index: slice::Index::of(policies).map_err(|error| ours(&error))?,
             authorizer: Authorizer::new(),
-            slices: memory::Memory::with_sets(SLICE_SETS),
+            now: question::Now::default(),
             verdicts: memory::Memory::with_sets(VERDICT_SETS),
         })
     }
@@ -177,6 +172,23 @@ fn unique(reads: &[(&Path, Read<'_>)], faults: &mut Faults) {
             faults.push(Fault::new(rule.place.clone(), what).help("give one of the two another `@id`"));
         } else {
             first.insert(&rule.id, &rule.place);
+        }
+    }
+}
+
+/// Holds each rule against the schema and against what is known.
+fn check(reads: &[(&Path, Read<'_>)], ground: &Ground, unknown_ids: UnknownIds, said: &mut Said) {
+    let vocabulary = known::vocabulary(&ground.entities);
+    let validator = Validator::new(ground.schema.clone());
+    for (file, read) in reads {
+        if said.faults.iter().count() >= MAX_FAULTS {
+            return;
+        }
+        validate(file, read, &validator, &mut said.faults);
+        let unknown = unknown(file, read, &ground.entities, &vocabulary);
+        match unknown_ids {
+            UnknownIds::Refuse => unknown.into_iter().for_each(|fault| said.faults.push(fault)),
+            UnknownIds::Warn => said.warnings.extend(unknown),
         }
     }
 }

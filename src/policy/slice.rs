@@ -1,28 +1,36 @@
-//! The rules whose scope can match a question, found without looking at the others.
+//! The rules whose scope matches a question, found without looking at the others.
 //!
 //! Cedar has no index and evaluates every policy of a set. A rule's scope (`principal == …`, `in …`,
 //! `is …`) is a conjunction before its conditions that cannot fail, so a rule whose scope does not match
 //! neither decides nor errs: leaving it out changes nothing. `tests/hermetic/policy_oracle.rs` holds this.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use cedar_policy::{
-    ActionConstraint, Effect, Entities, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint,
-    ResourceConstraint,
+    ActionConstraint, Effect, Entities, EntityTypeName, EntityUid, Policy, PolicySet, PolicySetError,
+    PrincipalConstraint, ResourceConstraint,
 };
+
+use super::question::Ends;
 
 /// All rules, by what their scopes hold on to.
 pub(super) struct Index {
-    scoped: Vec<Scoped>,
-    /// Numbers of rules, by what holds the principal and then by what holds the resource.
-    held: HashMap<Hold, HashMap<Hold, Vec<usize>>>,
+    rules: Vec<Scoped>,
+    holds: HashMap<Hold, usize>,
+    /// Numbers of rules, by the holds of principal and resource.
+    held: HashMap<(usize, usize), Vec<usize>>,
 }
 
 /// A rule with its scope.
-struct Scoped {
-    policy: Policy,
+pub(super) struct Scoped {
+    /// Its `@id`.
+    pub id: Box<str>,
+    /// What it does when it is satisfied.
+    pub effect: Effect,
+    /// The rule alone, for Cedar: to gather the rules of each question into a set of their own would cost a fifth more.
+    pub alone: PolicySet,
     principal: End,
-    actions: Option<HashSet<EntityUid>>,
+    actions: Option<Vec<EntityUid>>,
     resource: End,
 }
 
@@ -36,87 +44,72 @@ enum End {
 }
 
 /// The one thing by which an [`End`] is filed.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 enum Hold {
     Any,
     Type(EntityTypeName),
     Entity(EntityUid),
 }
 
-/// What a question asks about: an entity, and all that it is in.
-struct Asked<'a> {
-    uid: &'a EntityUid,
-    above: HashSet<&'a EntityUid>,
-}
-
-/// The rules whose scope matches one principal, action and resource.
-pub(super) struct Slice {
-    /// They, for Cedar.
-    pub policies: PolicySet,
-    /// Whether one of them is a permit.
-    pub permits: bool,
-}
-
 impl Index {
     /// An index of `policies`, whose ids differ.
-    pub(super) fn of(policies: impl IntoIterator<Item = Policy>) -> Self {
-        let mut index = Self { scoped: Vec::new(), held: HashMap::new() };
-        for (number, policy) in policies.into_iter().enumerate() {
-            let scoped = Scoped::of(policy);
-            let by_resource = index.held.entry(scoped.principal.hold()).or_default();
-            by_resource.entry(scoped.resource.hold()).or_default().push(number);
-            index.scoped.push(scoped);
+    pub(super) fn of(policies: impl IntoIterator<Item = Policy>) -> Result<Self, Box<PolicySetError>> {
+        let mut index = Self { rules: Vec::new(), holds: HashMap::new(), held: HashMap::new() };
+        for policy in policies {
+            let rule = Scoped::of(policy)?;
+            let holds = (index.number(rule.principal.hold()), index.number(rule.resource.hold()));
+            index.held.entry(holds).or_default().push(index.rules.len());
+            index.rules.push(rule);
         }
-        index
+        Ok(index)
     }
 
     /// The rules whose scope matches.
-    pub(super) fn slice(
-        &self,
-        principal: &EntityUid,
-        action: &EntityUid,
-        resource: &EntityUid,
-        entities: &Entities,
-    ) -> Slice {
-        let mut slice = Slice { policies: PolicySet::new(), permits: false };
-        let (principal, resource) = (Asked::of(principal, entities), Asked::of(resource, entities));
-        let action = Asked::of(action, entities);
-        for scoped in self.candidates(&principal, &resource).filter(|s| s.matches(&principal, &action, &resource)) {
-            slice.permits |= scoped.policy.effect() == Effect::Permit;
-            // Ids differ and no policy is linked, so that adding cannot fail; a set that lacks a `forbid` must
-            // not be judged by, so that a failure would have to empty the slice, which denies.
-            if slice.policies.add(scoped.policy.clone()).is_err() {
-                return Slice { policies: PolicySet::new(), permits: false };
-            }
-        }
-        slice
+    pub(super) fn matching<'a>(&'a self, ends: &'a Ends, entities: &Entities) -> impl Iterator<Item = &'a Scoped> {
+        let (principals, resources) = (self.holds(&ends.principal, entities), self.holds(&ends.resource, entities));
+        let pairs =
+            principals.into_iter().flat_map(move |one| resources.clone().into_iter().map(move |other| (one, other)));
+        let numbers = pairs.filter_map(|pair| self.held.get(&pair)).flatten();
+        numbers.filter_map(|number| self.rules.get(*number)).filter(|rule| rule.matches(ends))
     }
 
-    fn candidates<'a>(&'a self, principal: &Asked<'_>, resource: &Asked<'_>) -> impl Iterator<Item = &'a Scoped> {
-        let resources = resource.holds();
-        let by_resource: Vec<_> = principal.holds().iter().filter_map(|hold| self.held.get(hold)).collect();
-        by_resource
-            .into_iter()
-            .flat_map(move |held| resources.iter().filter_map(|hold| held.get(hold)).collect::<Vec<_>>())
-            .flatten()
-            .filter_map(|number| self.scoped.get(*number))
+    fn number(&mut self, hold: Hold) -> usize {
+        let next = self.holds.len();
+        *self.holds.entry(hold).or_insert(next)
+    }
+
+    /// The numbers of all holds under which a scope that matches `uid` can be filed.
+    fn holds(&self, uid: &EntityUid, entities: &Entities) -> Vec<usize> {
+        let above = entities.ancestors(uid).into_iter().flatten();
+        let named = std::iter::once(uid).chain(above).cloned().map(Hold::Entity);
+        let all = [Hold::Any, Hold::Type(uid.type_name().clone())].into_iter().chain(named);
+        all.filter_map(|hold| self.holds.get(&hold).copied()).collect()
     }
 }
 
 impl Scoped {
-    fn of(policy: Policy) -> Self {
+    fn of(policy: Policy) -> Result<Self, Box<PolicySetError>> {
+        let id: &str = policy.id().as_ref();
         let actions = match policy.action_constraint() {
             ActionConstraint::Any => None,
-            ActionConstraint::Eq(action) => Some(HashSet::from([action])),
-            ActionConstraint::In(actions) => Some(actions.into_iter().collect()),
+            ActionConstraint::Eq(action) => Some(vec![action]),
+            // The schema has no groups of actions: to be in an action is to be it.
+            ActionConstraint::In(actions) => Some(actions),
         };
-        let (principal, resource) = (policy.principal_constraint().into(), policy.resource_constraint().into());
-        Self { policy, principal, actions, resource }
+        Ok(Self {
+            id: id.into(),
+            effect: policy.effect(),
+            principal: policy.principal_constraint().into(),
+            actions,
+            resource: policy.resource_constraint().into(),
+            alone: PolicySet::from_policies([policy]).map_err(Box::new)?,
+        })
     }
 
-    fn matches(&self, principal: &Asked<'_>, action: &Asked<'_>, resource: &Asked<'_>) -> bool {
-        let acts = self.actions.as_ref().is_none_or(|listed| listed.iter().any(|one| action.is_in(one)));
-        acts && self.principal.matches(principal) && self.resource.matches(resource)
+    /// Whether the scope matches, for ends that are held by the holds that the rule is filed under.
+    fn matches(&self, ends: &Ends) -> bool {
+        let acts = self.actions.as_ref().is_none_or(|actions| actions.contains(&ends.action));
+        acts && self.principal.matches(&ends.principal) && self.resource.matches(&ends.resource)
     }
 }
 
@@ -129,12 +122,12 @@ impl End {
         }
     }
 
-    fn matches(&self, asked: &Asked<'_>) -> bool {
+    /// What remains to be asked of a `uid` that is held: of its type, itself, or in the entity that is named.
+    fn matches(&self, uid: &EntityUid) -> bool {
         match self {
-            Self::Any => true,
-            Self::Is(kind) => asked.uid.type_name() == kind,
-            Self::Equals(uid) => asked.uid == uid,
-            Self::In(kind, uid) => kind.as_ref().is_none_or(|kind| asked.uid.type_name() == kind) && asked.is_in(uid),
+            Self::Any | Self::Is(_) | Self::In(None, _) => true,
+            Self::Equals(named) => uid == named,
+            Self::In(Some(kind), _) => uid.type_name() == kind,
         }
     }
 }
@@ -163,22 +156,6 @@ impl From<ResourceConstraint> for End {
     }
 }
 
-impl<'a> Asked<'a> {
-    fn of(uid: &'a EntityUid, entities: &'a Entities) -> Self {
-        Self { uid, above: entities.ancestors(uid).into_iter().flatten().collect() }
-    }
-
-    fn is_in(&self, uid: &EntityUid) -> bool {
-        self.uid == uid || self.above.contains(uid)
-    }
-
-    /// Every hold under which a matching scope can be filed.
-    fn holds(&self) -> Vec<Hold> {
-        let entities = std::iter::once(self.uid).chain(self.above.iter().copied()).cloned().map(Hold::Entity);
-        [Hold::Any, Hold::Type(self.uid.type_name().clone())].into_iter().chain(entities).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,9 +169,9 @@ mod tests {
         });
         let entities = Entities::from_json_str(ENTITIES, None).unwrap();
         let [principal, action, resource] = [principal, r#"Action::"x""#, resource].map(|uid| uid.parse().unwrap());
-        let slice = Index::of(parsed).slice(&principal, &action, &resource, &entities);
-        let mut ids: Vec<_> =
-            slice.policies.policies().map(|policy| policy.id().to_string().parse().unwrap()).collect();
+        let ends = Ends { principal, action, resource };
+        let index = Index::of(parsed).unwrap();
+        let mut ids: Vec<usize> = index.matching(&ends, &entities).map(|rule| rule.id.parse().unwrap()).collect();
         ids.sort_unstable();
         ids
     }

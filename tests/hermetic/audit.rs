@@ -25,6 +25,7 @@ struct Bench {
     clock: Arc<ManualClock>,
     runtime: tokio::runtime::Runtime,
     segment_bytes: u64,
+    durability: Durability,
 }
 
 impl Bench {
@@ -35,6 +36,7 @@ impl Bench {
             clock: Arc::new(ManualClock::at(now)),
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             segment_bytes: 1 << 20,
+            durability: Durability::Disk,
         }
     }
 
@@ -45,7 +47,7 @@ impl Bench {
     fn open_through<S: Sink>(&self, wrap: impl FnOnce(Files) -> S) -> Result<Journal, AuditError> {
         let settings = Settings {
             dir: self.path().to_owned(),
-            durability: Durability::Disk,
+            durability: self.durability,
             segment_bytes: self.segment_bytes,
             reserve_bytes: 4_096,
         };
@@ -130,6 +132,7 @@ enum Call {
     Create,
     Append,
     Sync,
+    Reserve,
 }
 
 /// Files whose calls go wrong: from the `nth` of a kind on, `times` times.
@@ -182,8 +185,10 @@ impl Sink for Faulty {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let strikes = self.plan.strikes(Call::Append);
         let half = &bytes[..bytes.len().div_ceil(2)];
+        if !strikes {
+            return self.files.append(bytes);
+        }
         match self.plan.how {
-            _ if !strikes => self.files.append(bytes),
             How::Failed(errno) => error(errno),
             How::FailedButApplied(errno) => self.files.append(bytes).and_then(|_| error(errno)),
             How::Torn(errno) => self.files.append(half).and_then(|_| error(errno)),
@@ -192,16 +197,20 @@ impl Sink for Faulty {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let strikes = self.plan.strikes(Call::Sync);
         match self.plan.how {
-            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if self.plan.strikes(Call::Sync) => {
-                error(errno)
-            }
-            _ => Ok(()),
+            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if strikes => error(errno),
+            How::Failed(_) | How::FailedButApplied(_) | How::Torn(_) | How::Short => Ok(()),
         }
     }
 
     fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
-        self.files.reserve(from, to)
+        let strikes = self.plan.strikes(Call::Reserve);
+        match self.plan.how {
+            How::Failed(errno) if strikes => error(errno),
+            How::FailedButApplied(errno) if strikes => self.files.reserve(from, to).and_then(|()| error(errno)),
+            How::Failed(_) | How::FailedButApplied(_) | How::Torn(_) | How::Short => self.files.reserve(from, to),
+        }
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -250,6 +259,7 @@ fn no_fault_of_the_disk_leaves_a_receipt_without_its_line() {
         (Call::Create, vec![How::Failed(ENOSPC), How::FailedButApplied(EIO)]),
         (Call::Append, vec![How::Failed(ENOSPC), How::FailedButApplied(EIO), How::Torn(ENOSPC), How::Short]),
         (Call::Sync, vec![How::Failed(EIO)]),
+        (Call::Reserve, vec![How::Failed(ENOSPC), How::FailedButApplied(ENOSPC), How::Failed(EIO)]),
     ];
     let mut struck = 0;
     for (call, hows) in calls {
@@ -332,6 +342,67 @@ fn the_journal_recovers_without_being_asked() {
     }
     assert_eq!(journal.status().size, 3, "start, reopen and the refusal");
     bench.stop(&journal);
+    bench.verified();
+}
+
+#[test]
+fn at_stop_what_is_void_gets_its_last_chance() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 1, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    assert!(bench.append(&journal, &refused("one")).is_err());
+    bench.stop(&journal);
+    assert!(bench.lines().iter().any(|line| line.text("detail") == Some("one")));
+    bench.verified();
+}
+
+/// The process dies between a failed sync and the record of it: what the disk has counts, though nobody was answered.
+#[test]
+fn a_void_batch_whose_end_was_never_told_is_over_reported() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 1_000, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    assert!(bench.append(&journal, &refused("one")).is_err());
+    assert!(bench.runtime.block_on(journal.stop("test")).is_err());
+    bench.stop(&bench.open());
+    assert!(bench.lines().iter().any(|line| line.text("detail") == Some("one")));
+    bench.verified();
+}
+
+#[test]
+fn with_os_a_segment_that_cannot_be_synced_is_said() {
+    let mut bench = Bench::new();
+    (bench.segment_bytes, bench.durability) = (4_096, Durability::Os);
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 1, times: 1, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    for _ in 0..40 {
+        bench.append(&journal, &refused("")).unwrap();
+    }
+    bench.stop(&journal);
+    let lines = bench.lines();
+    let reopen = lines.iter().find(|line| line.kind() == "reopen").unwrap();
+    assert_eq!((reopen.text("cause"), reopen.number("void")), (Some("sync"), Some(0)));
+    assert!(lines.iter().any(|line| line.kind() == "segment"), "the next rotation succeeds");
+    bench.verified();
+}
+
+#[test]
+fn a_full_disk_is_found_out_before_a_byte_is_written() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Reserve, how: How::Failed(ENOSPC), nth: 2, times: 3, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    let before = bench.files();
+    let error = bench.append(&journal, &refused("one")).unwrap_err();
+    assert!(error.to_string().contains("No space left"), "{error}");
+    assert_eq!(bench.files(), before);
+    assert_eq!(journal.status().failing, Some(ENOSPC));
+    while journal.status().failing.is_some() {
+        bench.clock.advance(Duration::from_secs(1));
+        std::thread::yield_now();
+    }
+    bench.stop(&journal);
+    let kinds: Vec<_> = bench.lines().iter().map(|line| line.kind().to_owned()).collect();
+    assert_eq!(kinds, ["start", "refusal", "stop"], "no segment had to be closed, and the refusal is not lost");
     bench.verified();
 }
 
@@ -479,7 +550,8 @@ fn a_minute_of_flood_is_less_than_a_mebibyte() {
     let journal = bench.open();
     let detail = "d".repeat(1_000);
     for _ in 0..600 {
-        let last = (0..20).map(|_| journal.refuse(&refusal(&detail))).last().unwrap();
+        let mut flood: Vec<_> = (0..20).map(|_| journal.refuse(&refusal(&detail))).collect();
+        let last = flood.pop().unwrap();
         drop(bench.runtime.block_on(last).unwrap());
         bench.clock.advance(Duration::from_millis(100));
     }

@@ -95,8 +95,9 @@ fn what_was_said_becomes_what_is_meant() {
     );
     let read = read(&text).unwrap();
     let stripe = &read.settings.providers[&name("stripe")];
-    assert!(matches!(&stripe.server, Server::Endpoint(url) if url.as_str() == "https://login.example.com/token"));
-    assert!(matches!(&stripe.client_auth, ClientAuth::Basic(at) if at.name.as_str() == "stripe-client"));
+    assert!(matches!(&stripe.server, Server::Endpoint(url) if url.url().as_str() == "https://login.example.com/token"));
+    assert_eq!(stripe.client_auth, ClientAuth::ClientSecretBasic);
+    assert_eq!(stripe.client_secret.name.as_str(), "stripe-client");
     assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
     assert_eq!((stripe.timeout, stripe.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
     assert_eq!(stripe.ca_file.as_deref(), Some(Path::new("/base/etc/ca.pem")), "relative to the file");

@@ -10,6 +10,7 @@
     reason = "a test may panic, print, and read the environment"
 )]
 
+mod agent;
 mod audit;
 mod cli;
 mod config;

@@ -8,8 +8,8 @@ mod warn;
 use std::path::{Path, PathBuf};
 
 use super::address::NotUsable;
-use super::meant::{Audit, Limits, Log, Settings};
-use super::said::Said;
+use super::meant::{Audit, Durability, Limits, Log, Settings};
+use super::said::{self, Said};
 use crate::document::{Places, Source, nearest, read_all};
 use crate::fault::{Fault, Faults};
 
@@ -70,7 +70,7 @@ impl Reader<'_> {
         }
     }
 
-    fn audit(&mut self, said: super::said::Audit, state_dir: &Path) -> Audit {
+    fn audit(&mut self, said: said::Audit, state_dir: &Path) -> Audit {
         let dir = match said.dir {
             Some(dir) => self.path("audit.dir", &dir),
             None => state_dir.join("audit"),
@@ -83,10 +83,14 @@ impl Reader<'_> {
             let what = format!("`audit.reserve` ({}) is larger than `audit.segment` ({})", said.reserve, said.segment);
             self.fault("audit.reserve", what, Some("blocks are reserved within a segment: lower it".to_owned()));
         }
-        Audit { dir, durability: said.durability, segment, reserve }
+        let durability = match said.durability {
+            said::Durability::Disk => Durability::Disk,
+            said::Durability::Os => Durability::Os,
+        };
+        Audit { dir, durability, segment, reserve }
     }
 
-    fn limits(&mut self, said: &super::said::Limits) -> Limits {
+    fn limits(&mut self, said: &said::Limits) -> Limits {
         let connections_per_uid = said.connections_per_uid.unwrap_or((said.connections / 4).max(1));
         if connections_per_uid > said.connections {
             let what = format!("`limits.connections_per_uid` is more than the {} connections of all", said.connections);

@@ -8,7 +8,9 @@ use url::Url;
 use super::{Reader, guess};
 use crate::access::{Audience, Audiences, Scope};
 use crate::config::address;
-use crate::config::meant::{About, AudienceParameter, ClientAuth, Provider, Server};
+use crate::config::meant::{
+    About, AudienceParameter, ClientAuth, EndpointUrl, Issuer, Provider, Rules, SecretRef, Server, Share,
+};
 use crate::config::said::{self, OneOrMany};
 use crate::document::below;
 use crate::name::Name;
@@ -38,20 +40,28 @@ impl Reader<'_> {
         let (audience, audience_as) = self.audience(entry, &said);
         let about = self.about(entry, &said);
         let server = self.server(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
-        let client_auth = self.client_auth(entry, said.client_auth, said.client_secret, stores);
+        let client_id = self.address(&format!("{entry}.client_id"), &said.client_id, str::parse);
+        let client_auth = self.client_auth(entry, said.client_auth);
+        let client_secret = self.client_secret(entry, said.client_secret, stores);
         let ca_file = said.ca_file.map(|file| self.path(&format!("{entry}.ca_file"), &file));
         Some(Provider {
             server: server?,
-            client_id: said.client_id,
+            client_id: client_id?,
             client_auth: client_auth?,
+            client_secret: client_secret?,
             scopes: set(said.scopes),
             default_scopes: set(said.default_scopes),
             audience,
             audience_as,
-            extra_scopes: set(said.extra_scopes),
-            require_all_scopes: said.require_all_scopes,
-            lifetime_if_missing: said.lifetime_if_missing.0,
-            share: said.share,
+            rules: Rules {
+                extra_scopes: set(said.extra_scopes),
+                require_all_scopes: said.require_all_scopes,
+                lifetime_if_missing: said.lifetime_if_missing.0,
+            },
+            share: match said.share {
+                said::Share::Workload => Share::Workload,
+                said::Share::Host => Share::Host,
+            },
             ca_file,
             connect_timeout: said.connect_timeout.0,
             timeout: said.timeout.0,
@@ -63,7 +73,7 @@ impl Reader<'_> {
 
     /// The token endpoint where one is given, else the issuer whose metadata names it.
     fn server(&mut self, entry: &str, issuer: Option<&str>, endpoint: Option<&OneOrMany>) -> Option<Server> {
-        let named = issuer.and_then(|text| self.address(&format!("{entry}.issuer"), text, address::issuer));
+        let named = issuer.and_then(|text| self.address(&format!("{entry}.issuer"), text, str::parse::<Issuer>));
         let key = format!("{entry}.token_endpoint");
         match (endpoint, issuer) {
             (Some(OneOrMany::One(text)), _) => self.endpoint(&key, text),
@@ -75,7 +85,7 @@ impl Reader<'_> {
                     None
                 }
             },
-            (None, Some(text)) => named.map(|_| Server::Issuer(text.to_owned())),
+            (None, Some(_)) => named.map(Server::Issuer),
             (None, None) => {
                 let what = format!("`[{entry}]` lacks `issuer` or `token_endpoint`");
                 let help = "give `issuer` where the provider publishes metadata, else `token_endpoint`";
@@ -86,21 +96,13 @@ impl Reader<'_> {
     }
 
     fn endpoint(&mut self, key: &str, text: &str) -> Option<Server> {
-        self.address(key, text, address::endpoint).map(Server::Endpoint)
+        self.address(key, text, str::parse::<EndpointUrl>).map(Server::Endpoint)
     }
 
-    fn client_auth(
-        &mut self,
-        entry: &str,
-        method: said::ClientAuth,
-        secret: Option<said::SecretRef>,
-        stores: &[Name],
-    ) -> Option<ClientAuth> {
-        let key = format!("{entry}.client_secret");
-        let secret = secret.map(|said| self.secret_ref(&key, said, stores));
-        let make = match method {
-            said::ClientAuth::ClientSecretBasic => ClientAuth::Basic,
-            said::ClientAuth::ClientSecretPost => ClientAuth::Post,
+    fn client_auth(&mut self, entry: &str, said: said::ClientAuth) -> Option<ClientAuth> {
+        match said {
+            said::ClientAuth::ClientSecretBasic => Some(ClientAuth::ClientSecretBasic),
+            said::ClientAuth::ClientSecretPost => Some(ClientAuth::ClientSecretPost),
             said::ClientAuth::ClientSecretJwt
             | said::ClientAuth::PrivateKeyJwt
             | said::ClientAuth::TlsClientAuth
@@ -108,15 +110,22 @@ impl Reader<'_> {
             | said::ClientAuth::FederatedAssertion => {
                 let key = format!("{entry}.client_auth");
                 self.fault(&key, format!("`{key}` is not available in this version"), None);
-                return None;
+                None
             }
-        };
-        if secret.is_none() {
-            let help = "put the secret into a store (`bursar secret put STORE/NAME`) and write \
-                        `client_secret = { store = \"STORE\", name = \"NAME\" }`";
-            self.fault(&key, format!("`[{entry}]` lacks the required key `client_secret`"), Some(help.to_owned()));
         }
-        secret.map(make)
+    }
+
+    fn client_secret(&mut self, entry: &str, said: Option<said::SecretRef>, stores: &[Name]) -> Option<SecretRef> {
+        let key = format!("{entry}.client_secret");
+        match said {
+            Some(said) => Some(self.secret_ref(&key, said, stores)),
+            None => {
+                let help = "put the secret into a store (`bursar secret put STORE/NAME`) and write \
+                            `client_secret = { store = \"STORE\", name = \"NAME\" }`";
+                self.fault(&key, format!("`[{entry}]` lacks the required key `client_secret`"), Some(help.to_owned()));
+                None
+            }
+        }
     }
 
     fn scopes_fit(&mut self, entry: &str, said: &said::Provider) {

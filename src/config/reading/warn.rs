@@ -33,7 +33,7 @@ fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut imp
         let what = format!("`{issuer}` is not asked for metadata, since `token_endpoint` is given");
         warn(&issuer, what, "keep one of the two");
     }
-    if let Some(scope) = provider.extra_scopes.iter().find(|scope| provider.scopes.contains(scope)) {
+    if let Some(scope) = provider.rules.extra_scopes.iter().find(|scope| provider.scopes.contains(scope)) {
         let what = format!("the extra scope `{scope}` is in `scopes` too, and may come unasked");
         warn(&format!("{entry}.extra_scopes"), what, "a token that was asked for without it may then have it");
     }
@@ -43,7 +43,7 @@ fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut imp
 fn shared(settings: &Settings, warn: &mut impl FnMut(&str, String, &str)) {
     let mut seen: BTreeMap<&SecretRef, String> = BTreeMap::new();
     for (name, provider) in &settings.providers {
-        seen.insert(provider.client_auth.secret(), format!("{}.client_secret", below("provider", name.as_str())));
+        seen.insert(&provider.client_secret, format!("{}.client_secret", below("provider", name.as_str())));
     }
     for (name, secret) in &settings.secrets {
         let entry = below("secret", name.as_str());

@@ -1,0 +1,264 @@
+//! (E) The thread that writes the log.
+//!
+//! It takes the batch that has filled whole, writes it, syncs it, and wakes all who wait for it. While it syncs
+//! the next batch fills, so that one sync serves as many as came during the one before.
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::time::{Boot, Clock};
+
+use super::batch::{Batch, Sink};
+use super::commit::{Committer, Here};
+use super::gather::Gather;
+use super::line;
+use super::pending::{Fated, Ticket, lock};
+use super::refusals::{Due, Fate, Refusals};
+use super::{LogId, NotDurable, Record, Refusal, Suppressed};
+
+/// How many bytes of bodies wait for the disk before records are refused.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+/// How soon counted refusals are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How the log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// How many records it holds.
+    pub size: u64,
+    /// The number of the segment that is written.
+    pub segment: u64,
+    /// The length of that segment, in bytes.
+    pub segment_bytes: u64,
+    /// How many bytes of disk are set aside for more.
+    pub reserve_left: u64,
+    /// The error with which the disk fails, while it does: nothing can be recorded.
+    pub failing: Option<i32>,
+}
+
+impl Status {
+    fn of<S: Sink>(committer: &Committer<S>) -> Self {
+        let Here { segment, bytes, size, .. } = committer.here();
+        let failing = committer.errno();
+        Self { size, segment, segment_bytes: bytes, reserve_left: committer.reserve_left(), failing }
+    }
+}
+
+/// What the writer and those who record share.
+pub(super) struct Shared {
+    pub(super) log: LogId,
+    clock: Arc<dyn Clock>,
+    queue: Mutex<Queue>,
+    /// Signals the writer when it is asleep.
+    work: Condvar,
+    /// Taken before `queue`, never after.
+    refusals: Mutex<Refusals<Ticket>>,
+    pub(super) status: Mutex<Status>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    batch: Batch,
+    fate: Arc<Fated>,
+    /// The writer sleeps until there are so many records; none: it is awake.
+    awaited: Option<u64>,
+    ended: bool,
+}
+
+impl Shared {
+    /// Starts the thread that writes what is laid in here.
+    pub(super) fn start<S: Sink>(
+        committer: Committer<S>,
+        log: LogId,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Self {
+            log,
+            clock,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            refusals: Mutex::default(),
+            status: Mutex::new(Status::of(&committer)),
+        });
+        let writer = Writer(Arc::clone(&shared));
+        std::thread::Builder::new().name("bursar-journal".to_owned()).spawn(move || writer.run(committer))?;
+        Ok(shared)
+    }
+
+    /// Lays a record into the open batch.
+    pub(super) fn enqueue(&self, record: &Record<'_>) -> Result<Ticket, NotDurable> {
+        let mut body = Vec::with_capacity(1_024);
+        line::body(record, &mut body)?;
+        let at = self.clock.now().wall;
+        let mut queue = lock(&self.queue);
+        if queue.ended {
+            return Err(NotDurable::Stopped);
+        }
+        if queue.batch.bytes() + body.len() > MAX_WAITING_BYTES {
+            return Err(NotDurable::Behind(queue.batch.bytes()));
+        }
+        let nth = queue.batch.push(&body, at, record.outlives_a_void_batch());
+        let ticket = Ticket { fate: Arc::clone(&queue.fate), nth };
+        if queue.awaited.is_some_and(|awaited| queue.batch.len() >= awaited) {
+            self.rouse(queue);
+        }
+        Ok(ticket)
+    }
+
+    /// Writes or counts a refusal; the record that stands for it.
+    pub(super) fn refuse(&self, refusal: &Refusal<'_>) -> Result<Ticket, NotDurable> {
+        let uid = refusal.who.map(|who| who.uid);
+        let mut refusals = lock(&self.refusals);
+        let first = !refusals.is_counting();
+        match refusals.decide(uid, refusal.code, self.clock.now().boot) {
+            Fate::Write(whose) => {
+                let ticket = self.enqueue(&Record::Refusal(*refusal))?;
+                refusals.wrote(whose, ticket.clone());
+                Ok(ticket)
+            }
+            Fate::Count(under) => {
+                drop(refusals);
+                if first {
+                    // So that the writer looks after the counts from now on, whatever else comes.
+                    self.rouse(lock(&self.queue));
+                }
+                Ok(under)
+            }
+        }
+    }
+
+    /// Writes the counts that are due; whether others are running.
+    fn flush(&self, all: bool) -> bool {
+        let mut refusals = lock(&self.refusals);
+        let due = if all { refusals.rest() } else { refusals.due(self.clock.now().boot) };
+        for Due { whose, counts, under } in due {
+            let under = under.and_then(|ticket| ticket.index());
+            // Refused only when the log has ended or the disk hangs: then there is nowhere to count to.
+            drop(self.enqueue(&Record::Suppressed(Suppressed { whose, counts: &counts, under })));
+        }
+        refusals.is_counting()
+    }
+
+    /// Ends the log after what is laid in.
+    pub(super) fn close(&self, reason: &'static str) -> Result<Ticket, NotDurable> {
+        self.flush(true);
+        let mut queue = lock(&self.queue);
+        if queue.ended {
+            return Err(NotDurable::Stopped);
+        }
+        queue.ended = true;
+        queue.batch.stop = Some(reason);
+        let ticket = Ticket { fate: Arc::clone(&queue.fate), nth: queue.batch.len() };
+        self.rouse(queue);
+        Ok(ticket)
+    }
+
+    /// Wakes the writer if it is asleep, with the lock given back first.
+    fn rouse(&self, mut queue: MutexGuard<'_, Queue>) {
+        let asleep = queue.awaited.take().is_some();
+        drop(queue);
+        if asleep {
+            self.work.notify_one();
+        }
+    }
+
+    /// Takes the batch that has filled, into `batch`; waits for one, but no longer than `patience`.
+    fn take(&self, batch: &mut Batch, gather: &mut Gather, patience: Option<Duration>) -> Arc<Fated> {
+        let next = Arc::new(Fated::default());
+        let mut queue = lock(&self.queue);
+        if queue.batch.is_empty() {
+            queue = self.sleep(queue, 1, patience);
+        }
+        let before = queue.batch.len();
+        let plan = if queue.ended { None } else { gather.plan(before) };
+        if let Some((wanted, most)) = plan {
+            let since = self.clock.now();
+            queue = self.sleep(queue, wanted, Some(most));
+            gather.waited(before, queue.batch.len(), self.clock.now().since(since));
+        }
+        std::mem::swap(&mut queue.batch, batch);
+        std::mem::replace(&mut queue.fate, next)
+    }
+
+    /// Sleeps until `awaited` records wait, or someone rouses the writer, or `patience` is over.
+    fn sleep<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        awaited: u64,
+        patience: Option<Duration>,
+    ) -> MutexGuard<'a, Queue> {
+        queue.awaited = Some(awaited);
+        let asleep = |queue: &mut Queue| queue.awaited.is_some();
+        let mut queue = match patience {
+            None => self.work.wait_while(queue, asleep).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => self.work.wait_timeout_while(queue, most, asleep).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        queue.awaited = None;
+        queue
+    }
+}
+
+/// The thread's side. However it ends, nobody waits for ever.
+struct Writer(Arc<Shared>);
+
+impl Writer {
+    fn run<S: Sink>(self, mut committer: Committer<S>) {
+        let shared = &*self.0;
+        // Waits of some ten microseconds; the kernel's default would round them up to as much again. A courtesy.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1_000));
+        let (mut batch, mut gather) = (Batch::default(), Gather::default());
+        loop {
+            let counting = shared.flush(false);
+            let patience = self.patience(counting, committer.retry_at());
+            let fate = Unsettled(shared.take(&mut batch, &mut gather, patience));
+            let began = shared.clock.now();
+            let result = committer.commit(&batch, began);
+            let took = shared.clock.now().since(began);
+            gather.wrote(batch.len(), lock(&shared.queue).batch.len(), took);
+            *lock(&shared.status) = Status::of(&committer);
+            if batch.stop.is_some() {
+                // Before anyone hears of it: who waited for the end may open the log at once.
+                drop(committer);
+                fate.0.settle(result);
+                return;
+            }
+            fate.0.settle(result);
+            batch.clear();
+        }
+    }
+
+    fn patience(&self, counting: bool, retry_at: Option<Boot>) -> Option<Duration> {
+        let retry = retry_at.map(|at| at - self.0.clock.now().boot);
+        let tick = counting.then_some(TICK);
+        retry.into_iter().chain(tick).min()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.0.queue);
+        queue.ended = true;
+        queue.batch.clear();
+        let fate = Arc::clone(&queue.fate);
+        drop(queue);
+        fate.settle(Err(NotDurable::Stopped));
+    }
+}
+
+/// A batch in the writer's hands; if the writer ends on the way, its waiters hear that nothing is durable.
+struct Unsettled(Arc<Fated>);
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.0.is_settled() {
+            self.0.settle(Err(NotDurable::Stopped));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Operators: the admin socket, and the stores themselves while no agent runs.
+
+use serde_json::{Value, json};
+
+use super::rig::{Plan, Rig, workloads};
+use super::wire::{ask, get, post, request};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn status_tells_of_rules_providers_and_stores_and_is_recorded() {
+    let rig = Rig::new().await;
+    rig.token("checkout", "stripe", "").await.token();
+    let output = rig.run(&["status", "--json"]).await;
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&status["ready"], &status["stores"]), (&json!(true), &json!(["local"])));
+    assert_eq!(status["policy"].as_str().unwrap().len(), 64);
+    let stripe = status["providers"].as_array().unwrap().iter().find(|one| one["name"] == "stripe").unwrap();
+    assert_eq!(stripe["tokens"], 1);
+    let record = rig.records_of("operation").pop().unwrap();
+    assert_eq!(
+        (record.text("actor"), record.text("who"), record.text("action")),
+        (Some("operator"), Some("root"), Some("status"))
+    );
+    assert_eq!(rig.run(&["status"]).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_put_is_used_from_the_next_request_on() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.token("checkout", "wrong", "").await.outcome(), (502, "provider_error".into()));
+    let output = rig.put_by_command("local/wrong", super::rig::CLIENT_SECRET).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("local/wrong: version "), "{}", text(&output.stdout));
+    super::wire::eventually("the provider is asked again", || async {
+        (rig.token("checkout", "wrong", "").await.status == 200).then_some(())
+    })
+    .await;
+    let kinds: Vec<_> =
+        rig.records().iter().map(|line| (line.kind().to_owned(), line.get("effect").cloned())).collect();
+    let at = kinds.iter().position(|(_, effect)| *effect == Some(json!("put"))).unwrap();
+    assert_eq!((kinds[at + 1].0.as_str(), kinds[at + 2].0.as_str()), ("outcome", "operation"));
+}
+
+#[tokio::test]
+async fn secrets_are_listed_by_name_alone() {
+    let rig = Rig::new().await;
+    let output = rig.run(&["secret", "list", "--json"]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), json!({ "local": ["client", "wrong"] }));
+    assert_eq!(text(&rig.run(&["secret", "list"]).await.stdout), "local/client\nlocal/wrong\n");
+}
+
+#[tokio::test]
+async fn while_no_agent_runs_the_stores_are_written_under_the_log_s_lock_and_recorded() {
+    let mut rig = Plan::default().lay().await;
+    let put = rig.put_by_command("local/client", "first").await;
+    assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+    assert_eq!(text(&rig.run(&["secret", "list"]).await.stdout), "local/client\nlocal/wrong\n");
+    let last = rig.records_of("operation");
+    let uid = u64::from(rustix::process::getuid().as_raw());
+    assert!(last.iter().all(|line| line.text("actor") == Some("offline") && line.number("uid") == Some(uid)));
+    let actions: Vec<_> = last.iter().map(|line| line.text("action").unwrap()).collect();
+    assert_eq!(actions, ["put", "put", "put", "list"]);
+    rig.start().await;
+    assert_eq!(rig.records_of("start").last().unwrap().text("mode"), Some("agent"));
+    let held = rig.run(&["--admin-socket", "/nonexistent", "secret", "put", "local/client"]).await;
+    assert_eq!(held.status.code(), Some(1), "the agent holds the store");
+}
+
+#[tokio::test]
+async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
+    let strangers = Plan::default();
+    let uid = rustix::process::getuid().as_raw();
+    let mut rig = strangers.raise().await;
+    rig.policy("operators.cedar", "");
+    assert_eq!(rig.run(&["reload"]).await.status.code(), Some(0));
+    for (method, path) in
+        [("PUT", "/secrets/local/client"), ("GET", "/secrets"), ("GET", "/status"), ("POST", "/reload")]
+    {
+        let reply = rig.operate(method, path, "value").await;
+        assert_eq!(reply.outcome(), (403, "access_denied".into()), "{path}");
+        assert_eq!(rig.record(&reply).text("actor"), Some("operator"));
+    }
+    let output = rig.put_by_command("local/client", "value").await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    rig.stop().await;
+    rig.policy("workloads.toml", &workloads("").replace(&format!("uid = {uid}"), "uid = 4000000"));
+    rig.start().await;
+    let reply = rig.operate("PUT", "/secrets/local/client", "value").await;
+    assert_eq!(reply.outcome(), (403, "unidentified".into()));
+    assert_eq!(rig.records().iter().filter(|line| line.text("effect") == Some("put")).count(), 0);
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200, "the secret is what it was");
+}
+
+#[tokio::test]
+async fn a_put_that_cannot_be_says_why() {
+    let rig = Rig::new().await;
+    for (path, body, status, error) in [
+        ("/secrets/nowhere/a", "value", 400, "invalid_request"),
+        ("/secrets/a", "value", 400, "invalid_request"),
+        ("/secrets/local/a", "", 400, "invalid_request"),
+    ] {
+        let reply = rig.operate("PUT", path, body).await;
+        assert_eq!(reply.status, status, "{path}: {}", reply.json());
+        assert!(reply.text("error").contains(error), "{path}: {}", reply.json());
+        assert!(!reply.text("error_description").is_empty(), "{path}");
+    }
+    let long = "v".repeat(70_000);
+    assert_eq!(rig.operate("PUT", "/secrets/local/a", &long).await.outcome(), (413, "too_large".into()));
+    let unguarded = ask(&rig.admin(), request("PUT", "/secrets/local/a", "", "value")).await;
+    assert_eq!(unguarded.outcome(), (400, "invalid_request".into()));
+    assert_eq!(rig.operate("GET", "/secrets", "").await.json(), json!({ "local": ["client", "wrong"] }));
+}
+
+#[tokio::test]
+async fn the_two_sockets_do_not_serve_each_other_s_requests() {
+    let rig = Rig::new().await;
+    for path in ["/status", "/secrets", "/reload"] {
+        assert_eq!(ask(&rig.socket("checkout"), get(path)).await.outcome(), (404, "not_found".into()), "{path}");
+    }
+    assert_eq!(ask(&rig.admin(), post("stripe", "")).await.outcome(), (404, "not_found".into()));
+    assert_eq!(ask(&rig.admin(), get("/whoami")).await.outcome(), (404, "not_found".into()));
+    assert_eq!(ask(&rig.admin(), request("GET", "/status", "", "")).await.outcome(), (400, "invalid_request".into()));
+}
