@@ -13,6 +13,7 @@
 mod audit;
 mod cli;
 mod config;
+mod corpus;
 mod document;
 mod jwt;
 mod keys;
