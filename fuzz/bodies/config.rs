@@ -45,7 +45,7 @@ pub fn config_words(bytes: &[u8]) {
     reads_back::<Size>(text);
     reads_back::<Mode>(text);
     reads_back::<Rate>(text);
-    for url in [address::endpoint(text), address::issuer(text), address::page(text)].into_iter().flatten() {
+    for url in [address::page(text)].into_iter().flatten() {
         assert!(url.username().is_empty() && url.password().is_none(), "a credential in {url}");
     }
     let _ = address::resource(text);
