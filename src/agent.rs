@@ -186,11 +186,7 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotSt
             Role::Workload => applications.clone(),
             Role::Operator => operators.clone(),
         };
-        let shared = shared.clone();
-        serving.spawn(async move {
-            serve(Listening { listener, workload, role, router }, shared).await;
-            drop(bound);
-        });
+        serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared.clone()));
     }
     Ok(serving)
 }

@@ -17,7 +17,7 @@ pub(super) struct Socket {
     pub(super) role: Role,
     /// The workload to which the path is bound, if it is.
     pub(super) workload: Option<Name>,
-    /// Its file, where it is ours: it goes when this is dropped.
+    /// Its file, where it is ours: it goes when the agent drains.
     pub(super) bound: Option<Bound>,
 }
 

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tower_service::Service;
 
 use super::body::{self, Shown};
+use super::socket::Bound;
 use crate::access::Role;
 use crate::broker::{Broker, Refused, Why};
 use crate::name::Name;
@@ -38,6 +39,8 @@ const MOST_HEADERS: usize = 64;
 pub struct Listening {
     /// The socket.
     pub listener: UnixListener,
+    /// Its file, where it is ours.
+    pub bound: Option<Bound>,
     /// The workload to which the path is bound, if it is.
     pub workload: Option<Name>,
     /// Who asks there.
@@ -78,7 +81,8 @@ pub async fn serve(socket: Listening, shared: Shared) {
             Err(error) => rest_after(&error).await,
         }
     }
-    drop(socket.listener);
+    // Its file and our other handle on it go too: who comes now is refused at once, and does not wait in vain.
+    drop((socket.listener, socket.bound));
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
         tracing::warn!("connections that did not end within 10 s are cut");
