@@ -144,39 +144,40 @@ impl Entry {
     /// The refresh loop asks: the right to fly if a token in use is due, and when to look again.
     pub(super) fn due(&self, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
         let mut state = lock(&self.state);
-        let Some(held) = state.held.as_ref().filter(|held| self.used.load(Ordering::Relaxed) >= micros(held.sent))
-        else {
-            return (None, None);
-        };
+        let Some(held) = &state.held else { return (None, None) };
+        let in_use = self.used.load(Ordering::Relaxed) >= micros(held.sent);
         let refresh = held.refresh.left(now);
         let wait = refresh.max(state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now)));
-        if state.under_way().is_some() {
-            (None, None)
-        } else if wait.is_zero() {
-            (Some(state.take_off().0), None)
-        } else {
-            (None, Some(wait))
+        match (state.under_way().is_some(), wait.is_zero(), in_use) {
+            // It may come into use before it is due.
+            (false, false, _) => (None, Some(wait)),
+            (false, true, true) => (Some(state.take_off().0), None),
+            (false, true, false) | (true, _, _) => (None, None),
         }
     }
 
-    /// A flight has landed: what it brought is kept, and those who wait are told.
+    /// A flight has landed: what it brought is kept, and those who wait are told. After a failure the next is due
+    /// when `again` has passed, which is given the number of failures in a row.
     ///
     /// A failure never overwrites a token that is still alive.
-    pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, again: impl FnOnce(u32) -> Deadline) {
+    pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, now: Moment, again: impl FnOnce(u32) -> Duration) {
         let mut state = lock(&self.state);
         state.flight = None;
-        match &landing {
+        let told = match landing {
             Ok(held) => {
                 state.held = held.expires.is_some().then(|| held.clone());
                 state.failed = None;
+                Ok(held)
             }
             Err(why) => {
                 let in_a_row = state.failed.as_ref().map_or(0, |failed| failed.in_a_row).saturating_add(1);
-                state.failed = Some(Failed { why: why.clone(), again: again(in_a_row), in_a_row });
+                let wait = again(in_a_row);
+                state.failed = Some(Failed { why: why.clone(), again: now.deadline(wait), in_a_row });
+                Err(why.retry_after(wait))
             }
-        }
+        };
         drop(state);
-        takeoff.0.send_replace(Some(landing));
+        takeoff.0.send_replace(Some(told));
     }
 
     fn is_alive(&self, now: Moment) -> bool {

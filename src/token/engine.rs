@@ -15,7 +15,7 @@ use crate::crypto::{FingerprintKey, Random};
 use crate::name::Name;
 use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use crate::retry::Backoff;
-use crate::time::{Clock, Deadline};
+use crate::time::Clock;
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
 const TICK: Duration = Duration::from_secs(30);
@@ -156,7 +156,7 @@ impl Provider {
             let landing = provider.fly(&entry.key, for_whom.as_deref()).await;
             let retry_after = landing.as_ref().err().map_or(Duration::ZERO, Unavailable::asked_to_wait);
             let again = |in_a_row| provider.again(in_a_row, retry_after);
-            entry.land(takeoff, landing, again);
+            entry.land(takeoff, landing, provider.engine.clock.now(), again);
             provider.engine.landed.notify_one();
         });
     }
@@ -183,10 +183,10 @@ impl Provider {
         landing.map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
     }
 
-    fn again(&self, in_a_row: u32, asked_to_wait: Duration) -> Deadline {
+    /// How long the provider is left alone after so many failures in a row.
+    fn again(&self, in_a_row: u32, asked_to_wait: Duration) -> Duration {
         let dice = self.engine.dice().unwrap_or(u16::MAX);
-        let wait = BACKOFF.after(in_a_row, dice).max(asked_to_wait.min(LONGEST_RETRY_AFTER));
-        self.engine.clock.now().deadline(wait)
+        BACKOFF.after(in_a_row, dice).max(asked_to_wait.min(LONGEST_RETRY_AFTER))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) const CLIENT_SECRET: &str = "the-client-secret-of-the-rig";
 pub(super) struct Plan {
     /// In `[agent]`.
     pub(super) agent: String,
-    /// Tables of `bursar.toml`, beside those of every rig.
+    /// Tables of `bursar.toml`, beside those of every rig; ISSUER and ENDPOINT stand for the addresses.
     pub(super) tables: String,
     /// Files of the policies directory, by name.
     pub(super) policies: BTreeMap<String, String>,
@@ -184,8 +184,6 @@ impl Plan {
         for (name, text) in &self.policies {
             rig.policy(name, text);
         }
-        let providers = PROVIDERS.replace("ISSUER", rig.issuer.as_ref().unwrap().url());
-        let providers = providers.replace("ENDPOINT", &rig.endpoint.address.to_string());
         let Self { agent, tables, .. } = self;
         let log = &rig.log;
         let text = format!(
@@ -194,9 +192,10 @@ impl Plan {
              [[agent.listener]]\nsocket = \"checkout/bursar.sock\"\nworkload = \"checkout\"\n\
              [[agent.listener]]\nsocket = \"reports/bursar.sock\"\nworkload = \"reports\"\n\
              [store.local]\nkind = \"sealed\"\n\
-             [audit]\ndir = {log:?}\nsegment = \"16MiB\"\nreserve = \"1MiB\"\n{tables}\n{providers}"
+             [audit]\ndir = {log:?}\nsegment = \"16MiB\"\nreserve = \"1MiB\"\n{tables}\n{PROVIDERS}"
         );
-        fs::write(rig.config(), text).unwrap();
+        let text = text.replace("ISSUER", rig.issuer.as_ref().unwrap().url());
+        fs::write(rig.config(), text.replace("ENDPOINT", &rig.endpoint.address.to_string())).unwrap();
     }
 }
 
