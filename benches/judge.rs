@@ -1,134 +1,176 @@
-//! S4: what a verdict costs, remembered and not, by the size of the set; plain Cedar beside it.
+//! S4: what a verdict costs, beside plain Cedar over the whole set.
 //!
-//! `cargo bench --bench judge`. The generator makes four rules for each workload: a permit for one provider that reads the
-//! clock, a permit for its group and a tag, a `forbid` for it and a tag, and a permit for an operator. Four of them match the
-//! question that is measured, whatever the size of the set.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a bench prints, and may panic"
-)]
+//! `cargo bench --bench judge [-- --quick]`
+//!
+//! A verdict is *remembered* where the same question was asked in the same minute; *decided* where the minute is
+//! new; *new* where nothing of that workload and provider is known yet.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench may panic")]
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+
+#[path = "rig/figures.rs"]
+#[expect(dead_code, reason = "each bench uses its part")]
+mod figures;
+#[path = "rig/policies.rs"]
+#[expect(dead_code, reason = "each bench uses its part")]
+mod policies;
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar::access::{Access, Action, Audience, Resource, Role, Scope, Scopes, Workload};
-use bursar::name::Name;
-use bursar::policy::{Known, Snapshot};
+use bursar::access::{Access, Action, Resource, Role, Scopes, Verdict, Workload};
+use bursar::policy::{ENTITIES, Known, Snapshot};
+use bursar::secret::allocator::ZeroOnFree;
 use bursar::time::Wall;
-use cedar_policy::{Authorizer, Context, Entities, Policy, PolicyId, PolicySet, Request};
+use cedar_policy::{Authorizer, Context, Decision, Entities, PolicySet, Request, RestrictedExpression};
 
-const NOON: Wall = Wall::from_micros(1_795_262_400_000_000);
+use figures::{median, print_table};
+use policies::{Policies, TEAMS};
 
-fn name(text: &str) -> Name {
-    text.parse().unwrap()
-}
+#[global_allocator]
+static ALLOCATOR: ZeroOnFree = ZeroOnFree::new();
 
-fn generated(rules: usize) -> Snapshot {
-    let mut known = Known::default();
-    let mut files = Vec::new();
-    for nth in 0..rules / 4 {
-        let (group, provider, tag) = (nth / 5, nth % 20, nth % 20 % 3);
-        known.workloads.insert(name(&format!("w{nth}")), vec![name(&format!("g{group}"))]);
-        known.operators.insert(name(&format!("o{nth}")), vec![]);
-        known.providers.insert(name(&format!("p{provider}")), vec![name(&format!("t{tag}"))]);
-        let text = format!(
-            r#"@id("one-{nth}") permit (principal == Workload::"w{nth}", action in [Action::"token", Action::"reject"], resource == Provider::"p{provider}")
-               when {{ ["read", "write"].containsAll(context.scopes) && context.now < datetime("2030-01-01T00:00:00Z") }};
-               @id("many-{nth}") permit (principal in Group::"g{group}", action == Action::"token", resource in Tag::"t{tag}")
-               when {{ ["read"].containsAll(context.scopes) }};
-               @id("never-{nth}") forbid (principal == Workload::"w{nth}", action, resource in Tag::"t{tag}")
-               when {{ ["admin"].containsAny(context.scopes) }};
-               @id("operate-{nth}") permit (principal == Operator::"o{nth}", action == Action::"status", resource);"#
-        );
-        files.push((format!("{nth}.cedar"), text.into_bytes()));
+const SIZES: [usize; 3] = [50, 1_000, 3_000];
+const NOW: Wall = Wall::from_micros(1_795_240_800_000_000);
+const MINUTE_MICROS: i64 = 60_000_000;
+
+fn main() {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let (rounds, times) = if quick { (3, 2_000) } else { (9, 20_000) };
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    for size in SIZES {
+        let bench = Bench::of(size);
+        let measured: Vec<[f64; COSTS]> = (0..rounds).map(|_| bench.round(times)).collect();
+        let costs: [f64; COSTS] = std::array::from_fn(|nth| median(measured.iter().map(|round| round[nth])));
+        let concerned = bench.policies.concerning_the_first();
+        #[expect(clippy::cast_precision_loss, reason = "a handful of rules")]
+        let bar = 5.0 + 3.0 * concerned as f64;
+        let costs = costs.map(|micros| format!("{micros:.2}")).to_vec();
+        let load = format!("{:.1} ms", bench.load.as_secs_f64() * 1e3);
+        rows.push([vec![size.to_string(), concerned.to_string(), load], costs, vec![format!("{bar:.0}")]].concat());
     }
-    // One file for each forty rules: a set may hold a thousand files.
-    let files =
-        files.chunks(10).map(|chunk| (chunk[0].0.clone(), chunk.iter().flat_map(|(_, text)| text.clone()).collect()));
-    Snapshot::from_entries(files.collect(), &known).unwrap().0
+    println!("µs of processor time a verdict, medians of {rounds} rounds; a remembered one has the bar 2\n");
+    print_table(&rows);
 }
 
-/// What Cedar itself takes for a question of the same kind and four rules that match it.
-fn plain_cedar() -> f64 {
-    let rule = |nth: usize| {
-        let text = r#"permit (principal == Workload::"w", action == Action::"token", resource == Provider::"p") when { ["read"].containsAll(context.scopes) };"#;
-        Policy::parse(Some(PolicyId::new(nth.to_string())), text).unwrap()
+const COSTS: usize = 6;
+const HEAD: [&str; 10] = [
+    "rules",
+    "concerned",
+    "load",
+    "plain Cedar",
+    "remembered",
+    "by two threads",
+    "may ever",
+    "new",
+    "decided",
+    "its bar",
+];
+
+/// One set, as bursar holds it and as plain Cedar does.
+struct Bench {
+    policies: Policies,
+    snapshot: Snapshot,
+    load: Duration,
+    plain: (PolicySet, Entities),
+}
+
+impl Bench {
+    fn of(size: usize) -> Self {
+        let policies = Policies::of(size);
+        let began = spent();
+        let snapshot = load(&policies);
+        let load = spent() - began;
+        let entities = snapshot.archive().iter().find(|(name, _)| name == ENTITIES).unwrap();
+        let entities = Entities::from_json_str(std::str::from_utf8(&entities.1).unwrap(), None).unwrap();
+        let plain = (policies.cedar.parse().unwrap(), entities);
+        Self { policies, snapshot, load, plain }
+    }
+
+    /// Plain Cedar, remembered, remembered by two threads at once, whether there could ever be a permit, new,
+    /// decided: µs each.
+    fn round(&self, times: u32) -> [f64; COSTS] {
+        let access = access(0, 0);
+        let remembered = || time(times * 10, |_| self.allows(&access, NOW));
+        let minute = |nth: u32| Wall::from_micros(NOW.micros() + MINUTE_MICROS * i64::from(nth + 1));
+        let (fresh, pairs) = (load(&self.policies), 500.min(self.policies.workloads * self.policies.providers));
+        let (workloads, cold) = (self.policies.workloads, u32::try_from(pairs).unwrap());
+        [
+            time(times / 10, |_| self.plainly(&access)),
+            remembered(),
+            std::thread::scope(|scope| {
+                let other = scope.spawn(remembered);
+                remembered().max(other.join().unwrap())
+            }),
+            time(times, |_| {
+                black_box(self.snapshot.may_ever(&access.who, access.action, &access.resource));
+            }),
+            time(cold, |nth| {
+                let (workload, provider) = (nth as usize % workloads, nth as usize / workloads);
+                drop(black_box(fresh.judge(self::access(workload, provider), NOW)));
+            }),
+            time(times, |nth| self.allows(&access, minute(nth))),
+        ]
+    }
+
+    fn allows(&self, access: &Access, now: Wall) {
+        let verdict = self.snapshot.judge(access.clone(), now);
+        assert!(matches!(verdict, Verdict::Permit(_)), "the question that is measured is one that is allowed");
+        drop(black_box(verdict));
+    }
+
+    fn plainly(&self, access: &Access) {
+        let scopes = access.scopes.iter().map(|scope| RestrictedExpression::new_string(scope.to_string()));
+        let context = Context::from_pairs([
+            ("scopes".to_owned(), RestrictedExpression::new_set(scopes)),
+            ("audience".to_owned(), RestrictedExpression::new_set([])),
+            ("now".to_owned(), RestrictedExpression::new_datetime("2026-11-21T06:00:00Z")),
+        ]);
+        let ends = [r#"Workload::"workload-0""#, r#"Action::"token""#, r#"Provider::"provider-0""#];
+        let [principal, action, resource] = ends.map(|uid| uid.parse().unwrap());
+        let request = Request::new(principal, action, resource, context.unwrap(), None).unwrap();
+        let response = Authorizer::new().is_authorized(&request, &self.plain.0, &self.plain.1);
+        assert_eq!(black_box(response).decision(), Decision::Allow);
+    }
+}
+
+/// The set as bursar loads it: workloads in groups, providers under tags.
+fn load(policies: &Policies) -> Snapshot {
+    let cast = |count: usize, name: &str, above: &str| {
+        let entry = |nth: usize| {
+            let above = format!("{above}-{}", nth % TEAMS).parse().unwrap();
+            (format!("{name}-{nth}").parse().unwrap(), vec![above])
+        };
+        (0..count).map(entry).collect()
     };
-    let set = PolicySet::from_policies((0..4).map(rule)).unwrap();
-    let [principal, action, resource] =
-        [r#"Workload::"w""#, r#"Action::"token""#, r#"Provider::"p""#].map(|uid| uid.parse().unwrap());
-    let context = r#"{"scopes": ["read"], "audience": ["https://api.example.com"], "now": {"__extn": {"fn": "datetime", "arg": "2026-11-21"}}}"#;
-    let context = Context::from_json_str(context, None).unwrap();
-    let request = Request::new(principal, action, resource, context, None).unwrap();
-    let (authorizer, entities) = (Authorizer::new(), Entities::empty());
-    measured(5_000, |_| drop(black_box(authorizer.is_authorized(&request, &set, &entities))))
+    let workloads = cast(policies.workloads, "workload", "team");
+    let known = Known { workloads, providers: cast(policies.providers, "provider", "tag"), ..Known::default() };
+    let entries = vec![("rules.cedar".to_owned(), policies.cedar.clone().into_bytes())];
+    Snapshot::from_entries(entries, &known).unwrap().0
 }
 
-fn question(workload: usize, provider: usize) -> Access {
-    let who = Workload { name: name(&format!("w{workload}")), role: Role::Workload, uid: 0, facts: Arc::new([]) };
+fn access(workload: usize, provider: usize) -> Access {
+    let name = format!("workload-{workload}").parse().unwrap();
+    let who = Workload { name, role: Role::Workload, uid: 1_000, facts: Arc::new([]) };
     Access {
         who: Arc::new(who),
         action: Action::Token,
-        resource: Resource::Provider(name(&format!("p{provider}"))),
-        scopes: ["read"].into_iter().map(|scope| scope.parse::<Scope>().unwrap()).collect::<Scopes>(),
-        audience: ["https://api.example.com"].into_iter().map(|one| one.parse::<Audience>().unwrap()).collect(),
+        resource: Resource::Provider(format!("provider-{provider}").parse().unwrap()),
+        scopes: Scopes::parse("read").unwrap(),
+        audience: Default::default(),
     }
 }
 
-/// The time that this thread has spent on a processor: other programs do not count.
-fn cpu() -> Duration {
+/// Does `what` so many times: µs each.
+fn time(times: u32, what: impl Fn(u32)) -> f64 {
+    let began = spent();
+    (0..times).for_each(what);
+    (spent() - began).as_secs_f64() * 1e6 / f64::from(times)
+}
+
+/// The processor time of this thread: what other programs take does not count.
+fn spent() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap())
-}
-
-/// The median of five rounds, in nanoseconds.
-fn measured(times: u32, mut act: impl FnMut(u32)) -> f64 {
-    let mut rounds: Vec<f64> = (0..5u32)
-        .map(|round| {
-            let began = cpu();
-            (0..times).for_each(|nth| act(round * times + nth));
-            (cpu() - began).as_nanos() as f64 / f64::from(times)
-        })
-        .collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[2]
-}
-
-fn main() {
-    println!("plain Cedar, four rules that match, question made before: {:.0} ns", plain_cedar());
-    println!(
-        "{:>7} {:>9} {:>13} {:>13} {:>13} {:>13} {:>13}",
-        "rules", "load", "remembered", "two threads", "not so", "no rule", "may_ever"
-    );
-    for rules in [48, 1_000, 10_000] {
-        let began = cpu();
-        let set = generated(rules);
-        let load = cpu() - began;
-        // Four rules match: the workload's permit and forbid, and its group's permits for the provider's tag.
-        let access = question(3, 3);
-        let judge = |access: &Access, at| drop(black_box(set.judge(black_box(access).clone(), at)));
-        let remembered = measured(200_000, |_| judge(&access, NOON));
-        let shared = std::thread::scope(|scope| {
-            let one = || measured(200_000, |_| judge(&access, NOON));
-            let other = scope.spawn(one);
-            one().max(other.join().unwrap())
-        });
-        // Questions that differ in their audience, in one minute.
-        let audiences = (0..25_000).map(|nth| [format!("https://{nth}.example")].map(|one| one.parse().unwrap()));
-        let differing: Vec<_> =
-            audiences.map(|one| Access { audience: one.into_iter().collect(), ..access.clone() }).collect();
-        let fresh = measured(5_000, |nth| judge(&differing[nth as usize], NOON));
-        let strange: Vec<_> =
-            differing.iter().map(|access| Access { who: question(rules, 3).who, ..access.clone() }).collect();
-        let none = measured(5_000, |nth| judge(&strange[nth as usize], NOON));
-        let ever = measured(200_000, |_| {
-            black_box(set.may_ever(&access.who, access.action, &access.resource));
-        });
-        println!(
-            "{rules:>7} {load:>9.1?} {remembered:>10.0} ns {shared:>10.0} ns {fresh:>10.0} ns {none:>10.0} ns {ever:>10.0} ns"
-        );
-    }
 }

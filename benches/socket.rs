@@ -1,6 +1,10 @@
 //! S1 and S3: the agent through its real socket, beside its floors, in one run.
 //!
-//! `cargo bench --bench socket [-- --quick] [--floors] [--rounds N] [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
+//! `cargo bench --bench socket [-- --quick] [--floors] [--rounds N] [--connections N,N…]
+//! [--build NAME,PROGRAM]… [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
+//!
+//! `--build` takes another build of bursar into the run, so that a change can be seen beside what it changes;
+//! `--peer` takes another program's agent that is already running.
 //!
 //! In every round each server is driven in turn with the same connections, and its figures are divided by those
 //! that the floors had in that round: the machine is noisy, and what slows a round slows it for all.
@@ -18,7 +22,7 @@
 #[expect(dead_code, reason = "each bench uses its part")]
 mod rig;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rig::append::Segment;
@@ -26,13 +30,11 @@ use rig::figures::{Histogram, median, micros, print_table};
 use rig::floor::{self, Floor};
 use rig::issuer::Issuer;
 use rig::load::{Address, Connections, Target};
-use rig::scene::{Durability, Scene};
+use rig::scene::{self, Durability, Scene};
 use rig::server::Server;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-const CONNECTIONS: [usize; 4] = [1, 8, 64, 256];
 
 fn main() {
     floor::serve_if_asked();
@@ -42,11 +44,12 @@ fn main() {
     let issuer = Issuer::start();
     let mut servers: Vec<Server> =
         [Floor::Bare, Floor::Durable].map(|floor| Server::floor(floor, sockets.path(), disk.path())).into();
-    let scenes: Vec<_> = plan.agents.iter().map(|(_, durability)| Scene::lay(50, *durability, &issuer)).collect();
-    servers.extend(plan.agents.iter().zip(&scenes).map(|((name, _), scene)| scene.start(name).0));
+    let lay = |build: &Build| Scene::of(&build.program, 50, build.durability, &issuer);
+    let scenes: Vec<_> = plan.builds.iter().map(lay).collect();
+    servers.extend(plan.builds.iter().zip(&scenes).map(|(build, scene)| scene.start(&build.name).0));
     servers.extend(plan.peers.iter().map(Peer::server));
 
-    for connections in CONNECTIONS {
+    for connections in plan.connections {
         let mut rounds = Vec::new();
         let mut syncs = Histogram::new();
         for _ in 0..plan.rounds {
@@ -63,18 +66,24 @@ fn main() {
 struct Plan {
     rounds: usize,
     long: Duration,
-    agents: Vec<(&'static str, Durability)>,
+    connections: Vec<usize>,
+    builds: Vec<Build>,
     peers: Vec<Peer>,
 }
 
 impl Plan {
     fn of(mut arguments: impl Iterator<Item = String>) -> Self {
-        let agents = vec![("bursar, disk", Durability::Disk), ("bursar, os", Durability::Os)];
-        let mut plan = Self { rounds: 9, long: Duration::from_secs(1), agents, peers: Vec::new() };
+        let (connections, builds) = (vec![1, 8, 64, 256], [Durability::Disk, Durability::Os].map(Build::ours).into());
+        let mut plan = Self { rounds: 9, long: Duration::from_secs(1), connections, builds, peers: Vec::new() };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => (plan.rounds, plan.long) = (3, Duration::from_millis(400)),
-                "--floors" => plan.agents.clear(),
+                "--floors" => plan.builds.clear(),
+                "--connections" => {
+                    plan.connections =
+                        arguments.next().unwrap().split(',').map(|count| count.parse().unwrap()).collect();
+                }
+                "--build" => plan.builds.push(Build::of(&arguments.next().unwrap())),
                 "--rounds" => plan.rounds = arguments.next().unwrap().parse().unwrap(),
                 "--peer" => plan.peers.push(Peer::of(&arguments.next().unwrap())),
                 "--bench" => {}
@@ -82,6 +91,25 @@ impl Plan {
             }
         }
         plan
+    }
+}
+
+/// A build of bursar, and how it is configured.
+struct Build {
+    name: String,
+    program: PathBuf,
+    durability: Durability,
+}
+
+impl Build {
+    /// The one that was built with this bench.
+    fn ours(durability: Durability) -> Self {
+        Self { name: format!("bursar, {}", durability.as_str()), program: scene::PROGRAM.into(), durability }
+    }
+
+    fn of(text: &str) -> Self {
+        let (name, program) = text.split_once(',').expect("write a build as NAME,PROGRAM");
+        Self { name: name.to_owned(), program: program.into(), durability: Durability::Disk }
     }
 }
 

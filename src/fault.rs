@@ -1,5 +1,6 @@
 //! A fault in what a person wrote: what is wrong, where, and what to do next.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -79,12 +80,30 @@ impl fmt::Display for Fault {
         if self.place != Place::default() {
             write!(f, "{}: ", self.place)?;
         }
-        f.write_str(&self.what)?;
+        f.write_str(&shown(&self.what))?;
         if let Some(help) = &self.help {
-            write!(f, "\n  help: {help}")?;
+            write!(f, "\n  help: {}", shown(help))?;
         }
         Ok(())
     }
+}
+
+/// `text` as a terminal may have it: control characters and bidirectional marks stand as `\u{202e}`, so that what
+/// somebody wrote moves no cursor, begins no line and turns no word around.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(misleads) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |c: char| if misleads(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escaped).collect())
+}
+
+/// Whether `c` shows as something else than a character at its place (Unicode UAX 9 and its line separators).
+#[must_use]
+pub fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Every fault that was found, in the order of their places. Never empty when returned as an error.
@@ -152,3 +171,14 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_wrote_fools_no_terminal() {
+        let fault = Fault::new(Place::file("a"), "`\u{1b}[31m\u{202e}é`").help("b\nc");
+        assert_eq!(fault.to_string(), "a: `\\u{1b}[31m\\u{202e}é`\n  help: b\\u{a}c");
+    }
+}

@@ -4,10 +4,7 @@
 //! one forbids a group a tag until a date that has passed. What grows with the set is the number of services,
 //! not what any one of them is concerned by.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-
-use bursar::policy::{Entries, Known};
 
 /// A generated set, and the cast that it speaks of.
 pub(crate) struct Policies {
@@ -27,8 +24,8 @@ enum Hold {
     Of(usize),
 }
 
-/// As many groups and tags as this share the workloads and providers between them.
-const TEAMS: usize = 5;
+/// As many groups and tags as this share the workloads and providers between them: the nth is of `team-{nth % TEAMS}`.
+pub(crate) const TEAMS: usize = 5;
 
 impl Policies {
     /// A set of `rules` rules.
@@ -67,29 +64,6 @@ impl Policies {
     pub(crate) fn concerning_the_first(&self) -> usize {
         let concerns = |hold: &Hold| matches!(hold, Hold::One(0) | Hold::Of(0));
         self.scopes.iter().filter(|(who, what)| concerns(who) && concerns(what)).count()
-    }
-
-    /// The groups of each workload and the tags of each provider.
-    pub(crate) fn known(&self) -> Known {
-        let cast = |count: usize, name: &str, of: &str| -> BTreeMap<_, _> {
-            let entry = |nth: usize| {
-                let above = format!("{of}-{}", nth % TEAMS).parse().unwrap();
-                (format!("{name}-{nth}").parse().unwrap(), vec![above])
-            };
-            (0..count).map(entry).collect()
-        };
-        let operators = BTreeMap::from([("root".parse().unwrap(), Vec::new())]);
-        Known {
-            workloads: cast(self.workloads, "workload", "team"),
-            providers: cast(self.providers, "provider", "tag"),
-            operators,
-            ..Known::default()
-        }
-    }
-
-    /// The set as the policy room reads it.
-    pub(crate) fn entries(&self) -> Entries {
-        vec![("rules.cedar".to_owned(), self.cedar.clone().into_bytes())]
     }
 
     /// `workloads.toml`: the process with `uid` is `workload-0`; all others are services of systemd.

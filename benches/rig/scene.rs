@@ -13,10 +13,11 @@ use super::policies::Policies;
 use super::server::{Server, ask};
 
 /// The agent's program, built with the bench.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_bursar");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_bursar");
 
 /// A directory that holds all that an agent needs.
 pub(crate) struct Scene {
+    program: PathBuf,
     dir: tempfile::TempDir,
     sockets: tempfile::TempDir,
     notify: UnixDatagram,
@@ -32,14 +33,29 @@ pub(crate) enum Durability {
     Os,
 }
 
+impl Durability {
+    /// The word in the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Os => "os",
+        }
+    }
+}
+
 impl Scene {
     /// Lays out a scene with `rules` rules, whose providers are all at `issuer`; the client secret is in a sealed store.
     pub(crate) fn lay(rules: usize, durability: Durability, issuer: &Issuer) -> Self {
+        Self::of(Path::new(PROGRAM), rules, durability, issuer)
+    }
+
+    /// The same, for another build of the agent.
+    pub(crate) fn of(program: &Path, rules: usize, durability: Durability, issuer: &Issuer) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let sockets = tempfile::tempdir().unwrap();
         let notify = UnixDatagram::bind(sockets.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let scene = Self { dir, sockets, notify, rules };
+        let scene = Self { program: program.to_owned(), dir, sockets, notify, rules };
         scene.write(&Policies::of(rules), durability, issuer);
         scene.put_secret();
         scene
@@ -69,10 +85,7 @@ impl Scene {
 
     fn agent_toml(&self, durability: Durability) -> String {
         let (socket, admin) = (self.socket(), self.sockets.path().join("admin.sock"));
-        let durability = match durability {
-            Durability::Disk => "disk",
-            Durability::Os => "os",
-        };
+        let durability = durability.as_str();
         format!(
             "[agent]\nsocket = {socket:?}\nadmin_socket = {admin:?}\nstate_dir = \"state\"\npolicies = \"policies\"\n\n\
              [audit]\ndir = \"audit\"\ndurability = \"{durability}\"\n\n\
@@ -109,7 +122,7 @@ impl Scene {
     }
 
     fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(&self.program);
         command.arg("--config").arg(self.configuration()).args(arguments);
         command.env("NOTIFY_SOCKET", self.sockets.path().join("notify")).stderr(self.log());
         command

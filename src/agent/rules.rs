@@ -1,7 +1,7 @@
 //! (E) From settings and the policies directory to rules: read whole, checked whole, archived before they come into force.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -13,9 +13,10 @@ use crate::broker::{Reread, Rules};
 use crate::config::{self, Read, Settings, reload};
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
-use crate::policy::{Known, Snapshot};
+use crate::policy::{Known, Snapshot, UnknownIds};
 use crate::store::Shelf;
 use crate::telemetry::Log;
+use crate::time::{Clock, SystemClock};
 
 const WORKLOADS: &str = "workloads.toml";
 
@@ -40,13 +41,15 @@ impl Book {
         let file = dir.join(WORKLOADS);
         let text = config::load::text_of(&file)?;
         let listeners: BTreeSet<_> = settings.agent.listeners.iter().map(|one| one.workload.clone()).collect();
-        let registry = Registry::read(&file, &text, Some(&listeners))?;
+        let registry = Registry::read(&file, &text, Some(&listeners)).map_err(|faults| all_of(faults, dir))?;
         let loaded = Snapshot::load(dir, &known(settings, &registry))?;
         let archived = loaded.snapshot.archive().iter().find(|(name, _)| name == WORKLOADS);
         if archived.is_none_or(|(_, bytes)| *bytes != text.as_bytes()) {
             return Err(Fault::new(Place::file(file), "it changed while it was read").help("try again").into());
         }
-        Ok(Self { registry, policy: loaded.snapshot, warnings: loaded.warnings })
+        let mut warnings = loaded.warnings;
+        warnings.extend(loaded.snapshot.expired(SystemClock.now().wall));
+        Ok(Self { registry, policy: loaded.snapshot, warnings })
     }
 
     /// Whether this process can read the facts that workloads select on.
@@ -67,6 +70,15 @@ impl Book {
         self.registry.needs_ptrace().map(fault).for_each(|fault| faults.push(fault));
         faults.or(())
     }
+}
+
+/// `faults` of `workloads.toml`, and those of the policies that do not depend on who is who.
+fn all_of(mut faults: Faults, policies: &Path) -> Faults {
+    let nobody = Known { unknown: UnknownIds::Warn, ..Known::default() };
+    if let Err(more) = Snapshot::load(policies, &nobody) {
+        faults.append(more);
+    }
+    faults
 }
 
 fn known(settings: &Settings, registry: &Registry) -> Known {
@@ -109,6 +121,7 @@ impl Reader {
         reload::allowed(&in_force, &read.settings, &read.places)?;
         let book = Book::read(&read.settings)?;
         book.refuse_missing_privilege()?;
+        read.warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
         let rules = self.rules(&read, book)?;
         if let Some(log) = &self.log {
             log.set_level(read.settings.log.level);

@@ -156,3 +156,16 @@ pub(super) fn error(shown: &Shown, refused: &Refused) -> Bytes {
     };
     Bytes::from(serde_json::to_vec(&body).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_body_is_the_one_of_the_formats() {
+        let formats = include_str!("../../docs/formats.md");
+        let example = formats.lines().find(|line| line.starts_with("{\"error\":")).expect("an example");
+        let refused = Refused { why: Why::AccessDenied, decision: "6ba7b810-4".parse().ok() };
+        assert_eq!(error(&Shown::of(&refused.why), &refused), example);
+    }
+}

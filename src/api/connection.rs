@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tower_service::Service;
 
 use super::body::{self, Shown};
 use super::socket::Bound;
@@ -127,8 +130,12 @@ impl Connection {
     }
 
     async fn serve(&self, peer: Arc<Peer>, stream: Stream) {
-        let router = self.router.clone().layer(axum::Extension(peer));
-        let service = TowerToHyperService::new(router);
+        // The peer travels with the request: a router with a layer of its own would cost each connection kilobytes.
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&peer));
+            let mut router = self.router.clone();
+            router.call(request)
+        });
         let mut serving = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -13,6 +13,8 @@ use super::{Durability, LogId, NotDurable};
 
 /// How many bytes of void lines wait to be written anew.
 const MAX_BACKLOG_BYTES: usize = 1 << 20;
+/// How many of them go into one batch, so that a nearly full disk takes them piece by piece.
+const MAX_ANEW_BYTES: usize = 1 << 16;
 /// The waits between attempts to write while the disk fails. Each attempt may leave a small file behind.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
 
@@ -73,6 +75,8 @@ pub(super) struct Committer<S> {
     reserved: u64,
     /// When a full disk is asked for more space again.
     no_growth_before: Boot,
+    /// The disk has no room for the last batch: the error, and when that is looked at again unasked.
+    full: Option<(i32, Boot)>,
     lines: Vec<u8>,
 }
 
@@ -108,6 +112,8 @@ struct Draft {
     ground: Ground,
     /// The index of the batch's first record.
     first: u64,
+    /// How many lines of the backlog are in it.
+    anew: usize,
     /// What the log is like if it succeeds.
     then: Here,
 }
@@ -123,6 +129,7 @@ impl<S: Sink> Committer<S> {
             backlog_bytes: 0,
             reserved: here.bytes,
             no_growth_before: Boot::default(),
+            full: None,
             lines: Vec::new(),
         }
     }
@@ -140,6 +147,11 @@ impl<S: Sink> Committer<S> {
             }
         };
         let draft = self.compose(ground, batch, now.wall);
+        if let Err(error) = self.make_room(&draft) {
+            self.refuse(&draft, &error, now);
+            self.keep(batch, None);
+            return Err(NotDurable::Io(error.to_string()));
+        }
         match self.write(batch.stop.is_some()) {
             Ok(()) => {
                 self.accept(&draft, now);
@@ -153,14 +165,15 @@ impl<S: Sink> Committer<S> {
         }
     }
 
-    /// When the next attempt to write is due, while the disk fails.
+    /// When there is something to do unasked: the disk is to be tried again, or void lines are to be written anew.
     pub(super) fn retry_at(&self) -> Option<Boot> {
-        self.broken.map(|broken| broken.not_before)
+        let trouble = self.broken.map(|broken| broken.not_before).or(self.full.map(|(_, again)| again));
+        trouble.or((!self.backlog.is_empty()).then(Boot::default))
     }
 
     /// The error with which the disk fails; 0 where there was none, as after a torn tail.
     pub(super) fn errno(&self) -> Option<i32> {
-        self.broken.map(|broken| broken.end.errno.unwrap_or(0))
+        self.broken.map(|broken| broken.end.errno.unwrap_or(0)).or(self.full.map(|(errno, _)| errno))
     }
 
     pub(super) fn here(&self) -> Here {
@@ -222,8 +235,14 @@ impl<S: Sink> Committer<S> {
             pen.span = self.here.span;
         }
         self.open(&ground, now, &mut pen);
+        let most = if batch.stop.is_some() { usize::MAX } else { pen.lines.len() + MAX_ANEW_BYTES };
+        let mut anew = 0;
         for kept in &self.backlog {
+            if anew > 0 && pen.lines.len() >= most {
+                break;
+            }
             pen.line(kept.at, &kept.body);
+            anew += 1;
         }
         let first = pen.size;
         for (body, entry) in batch.iter() {
@@ -237,7 +256,7 @@ impl<S: Sink> Committer<S> {
         let Pen { lines, size, span } = pen;
         self.lines = lines;
         let before = if ground.opens().is_none() { self.here.bytes } else { 0 };
-        Draft { ground, first, then: Here { segment, bytes: before + self.written(), size, span } }
+        Draft { ground, first, anew, then: Here { segment, bytes: before + self.written(), size, span } }
     }
 
     /// The opening record, if a segment begins here. The first of a log is opened by `start`, out of the batch.
@@ -253,6 +272,37 @@ impl<S: Sink> Committer<S> {
                 pen.boundary(now, &Boundary::Reopen { log, segment, former: &Former { tail, ..former }, end });
             }
         }
+    }
+
+    /// Sets aside what is not yet, so that a full disk is found out before a byte is written.
+    ///
+    /// Other errors than that of a full disk are left to `write`: a file system may know no reserve.
+    fn make_room(&mut self, draft: &Draft) -> io::Result<()> {
+        let reserved = match draft.ground {
+            Ground::Here => self.reserved,
+            Ground::Next(_) => self.terms.reserve_bytes,
+            Ground::Reopened(_) => 0,
+        };
+        let end = draft.then.bytes;
+        if reserved >= end {
+            return Ok(());
+        }
+        match self.sink.reserve(reserved.max(end - self.written()), end) {
+            Err(error) if is_full(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Nothing was written: the segment goes on, or is still to be opened.
+    fn refuse(&mut self, draft: &Draft, error: &io::Error, now: Moment) {
+        let errno = error.raw_os_error();
+        let end = End { cause: Cause::Write, errno, void: 0, dropped: 0 };
+        match draft.ground {
+            Ground::Here => self.full = Some((errno.unwrap_or(0), now.boot + RETRY.first)),
+            Ground::Next(segment) => self.broken = Some(Broken::new(end, 0, segment)),
+            Ground::Reopened(_) => {}
+        }
+        self.broken.iter_mut().for_each(|broken| broken.failed_again(now));
     }
 
     fn write(&mut self, last: bool) -> Result<(), (Cause, io::Error)> {
@@ -281,10 +331,11 @@ impl<S: Sink> Committer<S> {
             Ground::Next(_) => self.reserved = self.terms.reserve_bytes,
             Ground::Reopened(_) => self.reserved = 0,
         }
+        self.reserved = self.reserved.max(draft.then.bytes);
         self.here = draft.then;
         self.broken = None;
-        self.backlog.clear();
-        self.backlog_bytes = 0;
+        self.full = None;
+        self.backlog_bytes -= self.backlog.drain(..draft.anew).map(|kept| kept.body.len()).sum::<usize>();
         self.top_up(now);
     }
 
@@ -328,7 +379,7 @@ impl<S: Sink> Committer<S> {
                 continue;
             }
             if self.backlog_bytes + body.len() > MAX_BACKLOG_BYTES {
-                self.broken.iter_mut().for_each(|broken| broken.end.dropped += 1);
+                self.drop_one();
                 continue;
             }
             let mut body = body.to_vec();
@@ -340,9 +391,21 @@ impl<S: Sink> Committer<S> {
         }
     }
 
+    /// Nothing is lost untold: the segment is closed, if it is not yet, so that the next one says so.
+    fn drop_one(&mut self) {
+        let errno = self.full.map(|(errno, _)| errno);
+        let end = End { cause: Cause::Write, errno, void: 0, dropped: 0 };
+        let next = self.here.segment + 1;
+        self.broken.get_or_insert_with(|| Broken::new(end, 0, next)).end.dropped += 1;
+    }
+
     fn written(&self) -> u64 {
         u64::try_from(self.lines.len()).unwrap_or(u64::MAX)
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Lines as they are put one after the other.

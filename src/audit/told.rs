@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::form::Line;
+use crate::fault::shown;
 
-/// `line` as time, kind, who, what, and what came of it.
+/// `line` as time, kind, who, what, and what came of it. The line's own form escapes what fools a reader; so does this.
 #[must_use]
 pub fn told(line: &Line) -> String {
     let parts = [
@@ -16,7 +17,7 @@ pub fn told(line: &Line) -> String {
         what(line),
         end(line),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    shown(&parts.into_iter().flatten().collect::<Vec<_>>().join("  ")).into_owned()
 }
 
 fn who(line: &Line) -> Option<String> {

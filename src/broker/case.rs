@@ -7,7 +7,7 @@ use crate::access::{
     self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
 };
 use crate::account::Lease;
-use crate::audit::{Asked, Operation, Record, Refusal, TraceId};
+use crate::audit::{Asked, Operation, Record, Refusal, TraceId, line};
 use crate::name::Name;
 use crate::oauth::Ask;
 use crate::peer::Peer;
@@ -62,9 +62,8 @@ impl Case<'_> {
     ) -> Result<Access, Refused> {
         let resource = provider.resource.clone();
         let not_listed = match provider.settings.catalogue.ask(scopes, audience) {
-            Ok(ask) => {
-                let Ask { scopes, audience } = ask;
-                return Ok(Access { who, action: self.action, resource, scopes, audience });
+            Ok(Ask { scopes, audience }) => {
+                return self.recordable(Access { who, action: self.action, resource, scopes, audience }).await;
             }
             Err(why) => why,
         };
@@ -72,6 +71,15 @@ impl Case<'_> {
         let may_know = rules.policy.may_ever(&who, self.action, &resource);
         let why = if may_know { not_listed.into() } else { Why::AccessDenied };
         Err(self.refuse(Some(&who), Some(self.asked(&resource)), None, why, &detail).await)
+    }
+
+    /// The access, if its record would fit into a line: before anything is asked for it.
+    async fn recordable(&self, access: Access) -> Result<Access, Refused> {
+        if line::fits(&access) {
+            return Ok(access);
+        }
+        let why = Why::InvalidRequest("more scopes and audiences than one record can hold: ask for less at once".into());
+        Err(self.refuse(Some(&access.who), Some(self.asked(&access.resource)), None, why, "").await)
     }
 
     /// Policy's answer.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Broker, Rules};
+use crate::audit::Journal;
 use crate::name::Name;
+use crate::secret;
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +24,34 @@ pub struct Status {
     pub providers: Vec<ProviderStatus>,
     /// The stores, by name.
     pub stores: Vec<Name>,
+    /// The log.
+    pub log: LogStatus,
+    /// The memory in which secrets lie.
+    pub secrets: SecretsStatus,
+}
+
+/// The state of the log.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogStatus {
+    /// Its id.
+    pub id: String,
+    /// How many records it holds.
+    pub records: u64,
+    /// The number of the segment that is written.
+    pub segment: u64,
+    /// The error with which the disk fails, while it does: nothing is handed out then.
+    pub failing_errno: Option<i32>,
+}
+
+/// The memory in which secrets lie.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SecretsStatus {
+    /// How many there are.
+    pub held: usize,
+    /// How many bytes of memory they lie in.
+    pub mapped_bytes: usize,
+    /// How many of these may be swapped out, since `RLIMIT_MEMLOCK` is reached.
+    pub unlocked_bytes: usize,
 }
 
 /// The state of a provider.
@@ -63,6 +93,28 @@ impl Status {
             rules: rules.policy.rules().len(),
             providers: rules.providers.values().map(provider).collect(),
             stores: rules.shelf.stores.keys().cloned().collect(),
+            log: LogStatus::of(&broker.journal),
+            secrets: SecretsStatus::now(),
         }
+    }
+}
+
+impl LogStatus {
+    fn of(journal: &Journal) -> Self {
+        let status = journal.status();
+        Self {
+            id: journal.log().to_string(),
+            records: status.size,
+            segment: status.segment,
+            failing_errno: status.failing,
+        }
+    }
+}
+
+impl SecretsStatus {
+    fn now() -> Self {
+        let stats = secret::stats();
+        let unlocked_bytes = stats.mapped_bytes.saturating_sub(stats.locked_bytes);
+        Self { held: stats.secrets, mapped_bytes: stats.mapped_bytes, unlocked_bytes }
     }
 }

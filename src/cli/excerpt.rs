@@ -11,7 +11,7 @@ use miette::{
 
 use super::show::Weight;
 use crate::config::load;
-use crate::fault::Fault;
+use crate::fault::{Fault, misleads, shown};
 
 /// The texts of the files that faults speak of, each read once.
 #[derive(Default)]
@@ -23,7 +23,7 @@ impl Excerpts {
         let file = &fault.place.file;
         let text = self.0.entry(file.clone()).or_insert_with(|| load::text_of(file).ok()).as_deref()?;
         let line = text.lines().nth(fault.place.line.checked_sub(1)?)?;
-        if is_delicate(line) {
+        if is_delicate(line) || line.contains(|c| c != '\t' && misleads(c)) {
             return None;
         }
         let at = word_at(line, fault.place.column)?;
@@ -91,7 +91,7 @@ impl fmt::Debug for Seen<'_> {
 
 impl fmt::Display for Seen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.fault.what)
+        f.write_str(&shown(&self.fault.what))
     }
 }
 
@@ -106,7 +106,7 @@ impl Diagnostic for Seen<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.fault.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.fault.help.as_ref().map(|help| Box::new(shown(help)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

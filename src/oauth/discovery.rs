@@ -132,8 +132,8 @@ impl Memory {
         if let Some(known) = self.known.as_ref().filter(|known| !known.fresh.passed(now)) {
             return Some(Ok(known.metadata.clone()));
         }
-        let (failure, _) = self.failed.as_ref().filter(|(_, until)| !until.passed(now))?;
-        Some(self.fall_back(failure, now))
+        let (failure, until) = self.failed.as_ref().filter(|(_, until)| !until.passed(now))?;
+        Some(self.fall_back(failure, until.left(now), now))
     }
 
     /// Remembers what asking brought, and says what holds now.
@@ -148,7 +148,7 @@ impl Memory {
                 Ok(metadata)
             }
             Err(failure) => {
-                let answer = self.fall_back(&failure, now);
+                let answer = self.fall_back(&failure, FAILURE_FOR, now);
                 self.failed = Some((failure, now.deadline(FAILURE_FOR)));
                 answer
             }
@@ -160,11 +160,16 @@ impl Memory {
         self.known = None;
     }
 
-    fn fall_back(&self, failure: &Failure, now: Moment) -> Result<Metadata, Failure> {
+    /// What holds after `failure`, which is remembered for `wait` more: sooner there is no use in asking again.
+    fn fall_back(&self, failure: &Failure, wait: Duration, now: Moment) -> Result<Metadata, Failure> {
         let usable = self.known.as_ref().filter(|known| !known.usable.passed(now));
         match (failure, usable) {
             (Failure::Unavailable { .. }, Some(known)) => Ok(known.metadata.clone()),
-            _ => Err(failure.clone()),
+            (Failure::Unavailable { what, retry_after }, None) => {
+                let retry_after = Some(retry_after.unwrap_or_default().max(wait));
+                Err(Failure::Unavailable { what: what.clone(), retry_after })
+            }
+            (Failure::Refused { .. } | Failure::Nonsense(_) | Failure::Credential(_), _) => Err(failure.clone()),
         }
     }
 }
@@ -188,6 +193,10 @@ mod tests {
 
     fn down() -> Failure {
         Failure::Unavailable { what: "down".into(), retry_after: None }
+    }
+
+    fn down_for(seconds: u64) -> Failure {
+        Failure::Unavailable { what: "down".into(), retry_after: Some(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -242,9 +251,10 @@ mod tests {
     fn metadata_is_asked_for_anew_after_an_hour_and_a_failure_after_ten_seconds() {
         let (clock, mut memory) = (ManualClock::default(), Memory::default());
         assert_eq!(memory.recall(clock.now()), None);
-        assert_eq!(memory.learn(Err(down()), clock.now()), Err(down()));
-        assert_eq!(memory.recall(clock.now()), Some(Err(down())));
-        clock.advance(FAILURE_FOR);
+        assert_eq!(memory.learn(Err(down()), clock.now()), Err(down_for(10)));
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(memory.recall(clock.now()), Some(Err(down_for(6))), "who asks is told how long it is remembered");
+        clock.advance(Duration::from_secs(6));
         assert_eq!(memory.recall(clock.now()), None);
         let known = metadata_at("https://h/t");
         assert_eq!(memory.learn(Ok(known.clone()), clock.now()), Ok(known.clone()));
@@ -264,6 +274,6 @@ mod tests {
         let contradiction = Failure::Nonsense("another issuer".into());
         assert_eq!(memory.learn(Err(contradiction.clone()), clock.now()), Err(contradiction));
         clock.advance(USABLE_FOR);
-        assert_eq!(memory.learn(Err(down()), clock.now()), Err(down()));
+        assert_eq!(memory.learn(Err(down_for(60)), clock.now()), Err(down_for(60)), "the server's own wait is longer");
     }
 }

@@ -10,6 +10,7 @@ pub struct Withheld(Vec<Zeroizing<Vec<u8>>>);
 
 /// How much of a form a text may repeat before it counts as a leak.
 const RUN_BYTES: usize = 8;
+const NOT_SHOWN: &str = "(not shown: it repeats our credential)";
 
 impl Withheld {
     /// Withholds each of `forms`; empty ones are ignored.
@@ -22,13 +23,14 @@ impl Withheld {
     #[must_use]
     pub fn show(&self, text: &str, most: usize) -> String {
         if self.is_in(text.as_bytes()) {
-            return "(not shown: it repeats our credential)".to_owned();
+            return NOT_SHOWN.to_owned();
         }
         let mut shown: String = text.trim().chars().take(most).map(printable).collect();
         if text.trim().chars().nth(most).is_some() {
             shown.push_str("...");
         }
-        shown
+        // What was replaced or added may make up a form that was not there.
+        if self.is_in(shown.as_bytes()) { NOT_SHOWN.to_owned() } else { shown }
     }
 
     fn is_in(&self, text: &[u8]) -> bool {

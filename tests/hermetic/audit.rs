@@ -132,6 +132,7 @@ enum Call {
     Create,
     Append,
     Sync,
+    Reserve,
 }
 
 /// Files whose calls go wrong: from the `nth` of a kind on, `times` times.
@@ -184,8 +185,10 @@ impl Sink for Faulty {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let strikes = self.plan.strikes(Call::Append);
         let half = &bytes[..bytes.len().div_ceil(2)];
+        if !strikes {
+            return self.files.append(bytes);
+        }
         match self.plan.how {
-            _ if !strikes => self.files.append(bytes),
             How::Failed(errno) => error(errno),
             How::FailedButApplied(errno) => self.files.append(bytes).and_then(|_| error(errno)),
             How::Torn(errno) => self.files.append(half).and_then(|_| error(errno)),
@@ -194,16 +197,20 @@ impl Sink for Faulty {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let strikes = self.plan.strikes(Call::Sync);
         match self.plan.how {
-            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if self.plan.strikes(Call::Sync) => {
-                error(errno)
-            }
-            _ => Ok(()),
+            How::Failed(errno) | How::FailedButApplied(errno) | How::Torn(errno) if strikes => error(errno),
+            How::Failed(_) | How::FailedButApplied(_) | How::Torn(_) | How::Short => Ok(()),
         }
     }
 
     fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
-        self.files.reserve(from, to)
+        let strikes = self.plan.strikes(Call::Reserve);
+        match self.plan.how {
+            How::Failed(errno) if strikes => error(errno),
+            How::FailedButApplied(errno) if strikes => self.files.reserve(from, to).and_then(|()| error(errno)),
+            How::Failed(_) | How::FailedButApplied(_) | How::Torn(_) | How::Short => self.files.reserve(from, to),
+        }
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -252,6 +259,7 @@ fn no_fault_of_the_disk_leaves_a_receipt_without_its_line() {
         (Call::Create, vec![How::Failed(ENOSPC), How::FailedButApplied(EIO)]),
         (Call::Append, vec![How::Failed(ENOSPC), How::FailedButApplied(EIO), How::Torn(ENOSPC), How::Short]),
         (Call::Sync, vec![How::Failed(EIO)]),
+        (Call::Reserve, vec![How::Failed(ENOSPC), How::FailedButApplied(ENOSPC), How::Failed(EIO)]),
     ];
     let mut struck = 0;
     for (call, hows) in calls {
@@ -375,6 +383,26 @@ fn with_os_a_segment_that_cannot_be_synced_is_said() {
     let reopen = lines.iter().find(|line| line.kind() == "reopen").unwrap();
     assert_eq!((reopen.text("cause"), reopen.number("void")), (Some("sync"), Some(0)));
     assert!(lines.iter().any(|line| line.kind() == "segment"), "the next rotation succeeds");
+    bench.verified();
+}
+
+#[test]
+fn a_full_disk_is_found_out_before_a_byte_is_written() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Reserve, how: How::Failed(ENOSPC), nth: 2, times: 3, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    let before = bench.files();
+    let error = bench.append(&journal, &refused("one")).unwrap_err();
+    assert!(error.to_string().contains("No space left"), "{error}");
+    assert_eq!(bench.files(), before);
+    assert_eq!(journal.status().failing, Some(ENOSPC));
+    while journal.status().failing.is_some() {
+        bench.clock.advance(Duration::from_secs(1));
+        std::thread::yield_now();
+    }
+    bench.stop(&journal);
+    let kinds: Vec<_> = bench.lines().iter().map(|line| line.kind().to_owned()).collect();
+    assert_eq!(kinds, ["start", "refusal", "stop"], "no segment had to be closed, and the refusal is not lost");
     bench.verified();
 }
 

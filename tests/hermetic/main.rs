@@ -14,6 +14,7 @@ mod agent;
 mod audit;
 mod cli;
 mod config;
+mod corpus;
 mod document;
 mod jwt;
 mod keys;

@@ -1,3 +1,4 @@
+//! E0616: a lease's value is private
 use bursar::account::Lease;
 
 fn peeked(lease: Lease) {

@@ -1,3 +1,4 @@
+//! E0308: an access that was not judged is no permit
 use bursar::access::Access;
 use bursar::token::Provider;
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+//! E0382: one permit, one lease
 use bursar::access::Permit;
 use bursar::token::Provider;
 use std::sync::Arc;

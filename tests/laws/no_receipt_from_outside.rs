@@ -1,3 +1,4 @@
+//! E0451: a receipt's fields are private
 use bursar::audit::{DecisionId, Receipt};
 
 fn forged(decision: DecisionId) -> Receipt {

@@ -1,3 +1,4 @@
+//! E0061: a release wants the receipt of the record
 use bursar::account::Lease;
 use bursar::broker::release;
 use bursar::time::Moment;

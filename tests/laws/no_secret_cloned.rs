@@ -1,3 +1,4 @@
+//! E0277: a secret has no copy
 use bursar::secret::Secret;
 
 fn copied(secret: &Secret) -> Secret {

@@ -1,3 +1,4 @@
+//! E0277: a secret has no text
 use bursar::secret::Secret;
 
 fn printed(secret: Secret) -> String {

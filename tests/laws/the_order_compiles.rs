@@ -1,4 +1,4 @@
-//! The order as it is meant: what the other cases leave out stands here, so that they fail for their own reason.
+//! compiles: the order as it is meant, so that the other cases fail for what they leave out
 use bursar::access::Permit;
 use bursar::account::Lease;
 use bursar::audit::Receipt;

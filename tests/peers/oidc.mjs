@@ -49,7 +49,7 @@ function configuration() {
   const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
   return {
     adapter: Adapter,
-    scopes: ['openid', 'offline_access', 'read', 'write', 'admin'],
+    scopes: ['openid', 'offline_access', 'read', 'write', 'admin', 'charges:read', 'charges:write'],
     jwks: { keys: [{ ...key, alg: 'ES256', use: 'sig', kid: 'made-at-start' }] },
     clientAuthMethods: ['client_secret_basic', 'client_secret_post'],
     ttl: { ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL ?? ttl },
@@ -82,8 +82,9 @@ function allowSecondSecrets(provider) {
 let fault = null;
 let requests = 0;
 function answer(request, response, provider) {
-  if (request.url.startsWith('/token') && request.method === 'POST' && !request.url.startsWith('/token/')) requests += 1;
-  if (!fault || fault.times === 0 || !request.url.startsWith(fault.path ?? '/token')) return provider(request, response);
+  const [path] = request.url.split('?');
+  if (path === '/token') requests += 1;
+  if (!fault || fault.times === 0 || path !== (fault.path ?? '/token')) return provider(request, response);
   if (fault.times) fault.times -= 1;
   const { delay_ms = 0, reset, status = 503, headers = {}, body = '{"error":"temporarily_unavailable"}' } = fault;
   return setTimeout(() => {

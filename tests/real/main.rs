@@ -1,6 +1,9 @@
 //! Tests against real servers: `tests/run` installs them. Each test starts its own and ends it by its own pid.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
+mod agent;
+mod clients;
 mod jose;
 mod oauth;
 mod peers;
+mod rig;

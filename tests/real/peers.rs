@@ -61,19 +61,26 @@ pub(crate) struct Oidc {
     peer: Option<Peer>,
     folder: TempDir,
     issuer: String,
+    lifetime: &'static str,
 }
 
 impl Oidc {
+    /// One whose tokens live for 300 s.
     pub(crate) fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        certify(folder.path());
-        let peer = Self::run(folder.path(), "0");
-        let issuer = peer.fact("issuer").to_owned();
-        Self { peer: Some(peer), folder, issuer }
+        Self::with_lifetime("300")
     }
 
-    fn run(folder: &Path, port: &str) -> Peer {
-        Peer::start("oidc.mjs", &[("CERTS", folder.to_str().unwrap()), ("PORT", port)])
+    /// One whose tokens live for `seconds`.
+    pub(crate) fn with_lifetime(seconds: &'static str) -> Self {
+        let folder = TempDir::new().unwrap();
+        certify(folder.path());
+        let peer = Self::run(folder.path(), "0", seconds);
+        let issuer = peer.fact("issuer").to_owned();
+        Self { peer: Some(peer), folder, issuer, lifetime: seconds }
+    }
+
+    fn run(folder: &Path, port: &str, lifetime: &str) -> Peer {
+        Peer::start("oidc.mjs", &[("CERTS", folder.to_str().unwrap()), ("PORT", port), ("TTL", lifetime)])
     }
 
     /// Ends it; its port stays its own.
@@ -84,7 +91,7 @@ impl Oidc {
     /// Starts it again at the same port.
     pub(crate) fn start_again(&mut self) {
         let port = self.issuer.rsplit(':').next().unwrap();
-        self.peer = Some(Self::run(self.folder.path(), port));
+        self.peer = Some(Self::run(self.folder.path(), port, self.lifetime));
     }
 
     /// Its issuer, such as `https://localhost:40001`.

@@ -70,7 +70,7 @@ impl Reader<'_> {
         }
     }
 
-    fn audit(&mut self, said: super::said::Audit, state_dir: &Path) -> Audit {
+    fn audit(&mut self, said: said::Audit, state_dir: &Path) -> Audit {
         let dir = match said.dir {
             Some(dir) => self.path("audit.dir", &dir),
             None => state_dir.join("audit"),
@@ -90,7 +90,7 @@ impl Reader<'_> {
         Audit { dir, durability, segment, reserve }
     }
 
-    fn limits(&mut self, said: &super::said::Limits) -> Limits {
+    fn limits(&mut self, said: &said::Limits) -> Limits {
         let connections_per_uid = said.connections_per_uid.unwrap_or((said.connections / 4).max(1));
         if connections_per_uid > said.connections {
             let what = format!("`limits.connections_per_uid` is more than the {} connections of all", said.connections);

@@ -115,12 +115,7 @@ impl Reader<'_> {
         }
     }
 
-    fn client_secret(
-        &mut self,
-        entry: &str,
-        said: Option<said::SecretRef>,
-        stores: &[Name],
-    ) -> Option<SecretRef> {
+    fn client_secret(&mut self, entry: &str, said: Option<said::SecretRef>, stores: &[Name]) -> Option<SecretRef> {
         let key = format!("{entry}.client_secret");
         match said {
             Some(said) => Some(self.secret_ref(&key, said, stores)),

@@ -1,0 +1,35 @@
+//! What applications send.
+
+use bursar::access::Scopes;
+use bursar::api::{Carrier, TokenForm, form_guarded, guarded};
+
+use super::input::headers_and_body;
+
+/// Parameters of a form or a query. What is understood is the same when it is written again.
+pub fn token_form(bytes: &[u8]) {
+    for carrier in [Carrier::Form, Carrier::Query] {
+        let Ok(form) = TokenForm::parse(bytes, carrier) else { continue };
+        assert_eq!(Scopes::parse(&form.scopes.to_string()), Ok(form.scopes.clone()));
+        let mut again = form_urlencoded::Serializer::new("grant_type=client_credentials&".to_owned());
+        again.extend_pairs(form.provider.iter().map(|provider| ("provider", provider)));
+        again.append_pair("scope", &form.scopes.to_string());
+        again.extend_pairs(form.audience.iter().map(|audience| ("resource", audience.as_str())));
+        // Sixty-four parameters of a query with no `grant_type` are one more here.
+        if form.audience.len() < 60 {
+            assert_eq!(TokenForm::parse(again.finish().as_bytes(), carrier), Ok(form));
+        }
+    }
+}
+
+/// Headers. A form with a mark of a page or proxy passes only with the guard, and only a form passes at all.
+pub fn form_guard(bytes: &[u8]) {
+    let (headers, _) = headers_and_body(bytes);
+    let is_guarded = headers.get("bursar").is_some_and(|value| value.as_bytes() == b"1");
+    assert_eq!(guarded(&headers).is_ok(), is_guarded);
+    if form_guarded(&headers).is_ok() {
+        let kind = headers.get("content-type").unwrap().as_bytes().to_ascii_lowercase();
+        assert!(kind.starts_with(b"application/x-www-form-urlencoded"));
+        let marked = ["origin", "referer", "via", "forwarded", "x-forwarded-for", "x-forwarded-host"];
+        assert!(is_guarded || !marked.iter().any(|mark| headers.contains_key(*mark)));
+    }
+}

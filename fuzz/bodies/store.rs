@@ -1,0 +1,47 @@
+//! What stores are given and find.
+
+use bursar::secret::Secret;
+use bursar::store::files::without_line_end;
+use bursar::store::key;
+use bursar::store::sealed::bind::parse_notes;
+use bursar::store::{Attempt, Stages, VersionId};
+
+use super::input::reads_back;
+
+/// A store key: 32 bytes, or 64 digits with perhaps a line's end.
+pub fn store_key(bytes: &[u8]) {
+    let Some(key) = key::parse(&Secret::copy_of(bytes)) else { return };
+    assert_eq!(key.len(), 32);
+    let digits: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+    let written = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    assert!(key.matches(bytes) || written.trim_end() == digits);
+}
+
+/// A value from a file or standard input: at most one line end is taken off, and only of text.
+pub fn line_end(bytes: &[u8]) {
+    let cut = without_line_end(Secret::copy_of(bytes));
+    let (kept, off) = bytes.split_at(cut.len());
+    assert!(cut.matches(kept) && matches!(off, b"" | b"\n" | b"\r\n"));
+    assert!(off.is_empty() || std::str::from_utf8(bytes).is_ok());
+    assert!(!off.is_empty() || !bytes.ends_with(b"\n") || std::str::from_utf8(bytes).is_err());
+}
+
+/// The notes of a version, as a row has them.
+pub fn store_notes(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(notes) = parse_notes(text) else { return };
+    assert!(notes.iter().count() <= 16);
+    for (key, value) in notes.iter() {
+        assert!((1..=32).contains(&key.len()) && value.len() <= 512 && !value.chars().any(char::is_control));
+    }
+    let _ = (notes.lease_ends(), notes.promoted());
+}
+
+/// Stages, the id of a version, an attempt.
+pub fn store_words(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    reads_back::<Stages>(text);
+    assert!(text.parse::<Stages>().is_ok_and(|stages| stages.iter().count() > 0) || text.parse::<Stages>().is_err());
+    assert!(reads_back::<VersionId>(text).is_none_or(|id| id == text && id.len() <= 64));
+    assert!(reads_back::<Attempt>(text).is_none_or(|attempt| attempt == text && attempt.len() == 32));
+}
