@@ -42,6 +42,12 @@ impl Wire {
         within(connected).await.unwrap_or_else(|error| panic!("`{}`: {error}", socket.display()))
     }
 
+    /// Connects, if somebody listens and has room.
+    pub(super) async fn try_to(socket: &Path) -> Option<Self> {
+        let stream = UnixStream::connect(socket).await.ok()?;
+        Some(Self { stream, ahead: Vec::new() })
+    }
+
     /// Sends `bytes`; whether the other end took them all.
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         within(self.stream.write_all(bytes.as_ref())).await.is_ok()
