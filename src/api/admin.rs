@@ -53,7 +53,7 @@ async fn reload(broker: Door, peer: From, headers: HeaderMap) -> Response {
     if let Err(why) = form::guarded(&headers) {
         return refuse(&broker, &peer, (Role::Operator, Action::Reload), Unread::Malformed(why)).await;
     }
-    shown(broker.reload(&peer).await, |result| {
+    shown(whole(async move { broker.reload(&peer).await }).await, |result| {
         let faults: Vec<_> =
             result.err().iter().flat_map(|faults| faults.iter().cloned().collect::<Vec<_>>()).collect();
         Reloaded { reloaded: faults.is_empty(), faults }
@@ -82,9 +82,20 @@ async fn store(broker: Door, peer: From, name: InPath, request: Request) -> Resp
         Ok((id, value))
     };
     match read.await {
-        Ok((id, value)) => shown(broker.put(&peer, &id, &value).await, |id| Stored { version: id.to_string() }),
+        Ok((id, value)) => {
+            let put = async move { broker.put(&peer, &id, &value).await };
+            shown(whole(put).await, |id| Stored { version: id.to_string() })
+        }
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Put), why).await,
     }
+}
+
+/// Does `act` to its end, also when the operator hangs up: else the log would tell of an act that stopped half way.
+async fn whole<T: Send + 'static>(
+    act: impl Future<Output = Result<Done<T>, Refused>> + Send + 'static,
+) -> Result<Done<T>, Refused> {
+    let ended_early = |_| Refused { why: Why::Internal("the task that did it ended early"), decision: None };
+    tokio::spawn(act).await.map_err(ended_early)?
 }
 
 fn shown<T, U: Serialize>(done: Result<Done<T>, Refused>, body: impl FnOnce(T) -> U) -> Response {
