@@ -186,7 +186,11 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotSt
             Role::Workload => applications.clone(),
             Role::Operator => operators.clone(),
         };
-        let shared = shared.clone();
+        let mut shared = shared.clone();
+        if role == Role::Operator {
+            // Applications that use up every connection must not keep the operator out.
+            shared.admission = Admission::new(Shares::OPERATORS);
+        }
         serving.spawn(async move {
             serve(Listening { listener, workload, role, router }, shared).await;
             drop(bound);
