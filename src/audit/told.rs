@@ -16,7 +16,16 @@ pub fn told(line: &Line) -> String {
         what(line),
         end(line),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    shown(&parts.into_iter().flatten().collect::<Vec<_>>().join("  "))
+}
+
+/// Without what would move a terminal's cursor or turn its text around: a log may come from a host that is not trusted.
+fn shown(text: &str) -> String {
+    let escaped = |c: char| {
+        let plain = matches!(c, '"' | '\'' | '\\');
+        plain.then_some(c).into_iter().chain((!plain).then(|| c.escape_debug()).into_iter().flatten())
+    };
+    text.chars().flat_map(escaped).collect()
 }
 
 fn who(line: &Line) -> Option<String> {
@@ -76,5 +85,11 @@ mod tests {
             told,
             "2026-11-21T06:01:03.500000Z       5  refusal    unidentified (uid 1001)  unidentified: no entry matches"
         );
+    }
+
+    #[test]
+    fn nothing_in_a_log_steers_the_terminal() {
+        let shown = shown("a \u{1b}[2J\u{9b}31m\u{202e}\n`é` \"q\" \\ 'x'");
+        assert_eq!(shown, "a \\u{1b}[2J\\u{9b}31m\\u{202e}\\n`é` \"q\" \\ 'x'");
     }
 }
