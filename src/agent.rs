@@ -186,7 +186,12 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotSt
             Role::Workload => applications.clone(),
             Role::Operator => operators.clone(),
         };
-        serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared.clone()));
+        let mut shared = shared.clone();
+        if role == Role::Operator {
+            // Applications that use up every connection must not keep the operator out.
+            shared.admission = Admission::new(Shares::OPERATORS);
+        }
+        serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }
     Ok(serving)
 }

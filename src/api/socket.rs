@@ -11,7 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid, Uid, chown, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid, chownat, flock, open, renameat};
+use rustix::process::geteuid;
 
 /// Where a socket stands, and who may open it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +76,13 @@ impl Bound {
         let listener = UnixListener::bind(&made).map_err(refused("bind"))?;
         if place.owner.is_some() || place.group.is_some() {
             let (owner, group) = (place.owner.map(Uid::from_raw), place.group.map(Gid::from_raw));
-            chown(&made, owner, group).map_err(|error| refused("owner and group")(error.into()))?;
+            let chowned = chownat(&workshop.folder, "s", owner, group, AtFlags::SYMLINK_NOFOLLOW);
+            chowned.map_err(|error| refused("owner and group")(error.into()))?;
         }
         std::fs::set_permissions(&made, PermissionsExt::from_mode(place.mode)).map_err(refused("mode"))?;
         let inode = std::fs::symlink_metadata(&made).map_err(refused("look"))?.ino();
-        std::fs::rename(workshop.path.join("s"), &place.path).map_err(refused("put it in its place"))?;
+        renameat(&workshop.folder, "s", CWD, &place.path)
+            .map_err(|error| refused("put it in its place")(error.into()))?;
         Ok(Self { listener, path: place.path.clone(), inode, _lock: lock })
     }
 
@@ -115,7 +118,13 @@ impl Workshop {
             Ok(()) | Err(_) => {}
         }
         DirBuilder::new().mode(0o700).create(&path)?;
-        let folder = File::open(&path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = File::from(open(&path, flags, Mode::empty())?);
+        // Who may write to the folder above (a listener's may be its workload's own) can put another in its place.
+        let about = folder.metadata()?;
+        if about.uid() != geteuid().as_raw() || about.mode() & 0o077 != 0 {
+            return Err(io::Error::other(format!("another user has put something at `{}`", path.display())));
+        }
         Ok(Self { path, folder })
     }
 
@@ -133,11 +142,14 @@ impl Drop for Workshop {
 
 fn take_lock(socket: &Path) -> Result<File, NotBound> {
     let refused = |error| NotBound::Io { path: socket.to_owned(), what: "its lock file", error };
+    // A link that another user put there is not followed, and a pipe is not waited for.
+    let careful = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(careful)
         .open(beside(socket, "lock"))
         .map_err(refused)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -154,4 +166,28 @@ fn is_socket(file: &std::fs::Metadata) -> bool {
 fn beside(socket: &Path, what: &str) -> PathBuf {
     let name = socket.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     socket.with_file_name(format!(".{name}.{what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_user_laid_out_beside_the_socket_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("bursar.sock"), mode: 0o600, owner: None, group: None };
+        let victim = folder.path().join("victim");
+        std::os::unix::fs::symlink(&victim, beside(&place.path, "lock")).unwrap();
+        assert!(matches!(Bound::bind(&place), Err(NotBound::Io { what: "its lock file", .. })));
+        assert!(!victim.exists());
+        std::fs::remove_file(beside(&place.path, "lock")).unwrap();
+
+        std::fs::create_dir(&victim).unwrap();
+        std::os::unix::fs::symlink(&victim, beside(&place.path, "new")).unwrap();
+        let bound = Bound::bind(&place).unwrap();
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 0, "the link went, the socket was made elsewhere");
+        assert_eq!(std::fs::symlink_metadata(&place.path).unwrap().mode() & 0o777, 0o600);
+        drop(bound);
+        assert!(!place.path.exists());
+    }
 }

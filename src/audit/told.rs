@@ -78,4 +78,10 @@ mod tests {
             "2026-11-21T06:01:03.500000Z       5  refusal    unidentified (uid 1001)  unidentified: no entry matches"
         );
     }
+
+    #[test]
+    fn nothing_in_a_log_steers_the_terminal() {
+        let shown = shown("a \u{1b}[2J\u{9b}31m\u{202e}\n`é` \"q\" \\ 'x'");
+        assert_eq!(shown, "a \\u{1b}[2J\\u{9b}31m\\u{202e}\\n`é` \"q\" \\ 'x'");
+    }
 }

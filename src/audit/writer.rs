@@ -243,6 +243,10 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nothing can be recorded any more, and whoever asks how the log stands is to hear it.
+            lock(&self.0.status).failing = Some(0);
+        }
         let mut queue = lock(&self.0.queue);
         queue.ended = true;
         queue.batch.clear();

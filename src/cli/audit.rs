@@ -97,7 +97,7 @@ fn one(globals: &Globals, dir: &Path, id: DecisionId) -> Outcome {
         Some(line) if globals.json => show::line(line.as_str())?,
         Some(line) => {
             let record: Value = serde_json::from_str(line.as_str()).unwrap_or_default();
-            show::line(serde_json::to_string_pretty(&record).unwrap_or_default())?;
+            show::line(in_ascii(&serde_json::to_string_pretty(&record).unwrap_or_default()))?;
         }
         None => {
             let help = "see that the log is the one of the agent that named it (`--dir`)";
@@ -105,6 +105,20 @@ fn one(globals: &Globals, dir: &Path, id: DecisionId) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// JSON as the log itself writes it, printable ASCII only: text of a log that is not trusted must not steer the terminal.
+fn in_ascii(json: &str) -> String {
+    let mut units = [0; 2];
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\n' | ' '..='~') {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
 }
 
 fn many(globals: &Globals, dir: &Path, query: &Query) -> Outcome {

@@ -17,7 +17,7 @@ use crate::audit::{Offline, Record};
 use crate::config;
 use crate::crypto::SystemRandom;
 use crate::name::Name;
-use crate::secret::Secret as Value;
+use crate::secret::{Secret as Value, process};
 use crate::store::files::without_line_end;
 use crate::store::{self, Attempt, MOST_VALUE_BYTES, StoreError};
 use crate::time::{Clock, SystemClock};
@@ -54,6 +54,8 @@ struct Stored {
 
 impl Secret {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        // A value passes through this process: it leaves no core, and what it makes is its owner's alone.
+        let _ = process::harden();
         let agent = globals.agent_answers();
         match &self.verb {
             Verb::Put { name } => {

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use super::cgroup::{self, ContainerRoots, Placement};
 use super::executables::Executables;
-use super::names::{self, Names};
+use super::names::Names;
 use super::procfs::{self, FileId, Process, Stamp};
 use super::socket::{Connector, Stream};
 use super::{FactName, Facts, Ids, OVERFLOW_ID, Registry, Unidentified, attest};
@@ -178,7 +178,7 @@ impl Peer {
 
     /// Everything that can be seen of the peer, for people to read (`whoami`, a refusal's detail).
     pub async fn seen(&self) -> Vec<(FactName, String)> {
-        let account = names::account(self.uid()).await;
+        let account = self.sources.names.account(self.uid()).await;
         let nothing = Ids::default();
         let seen = Seen::new(self, &nothing);
         let gids =

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Group, Uid, User};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
@@ -21,6 +21,9 @@ use crate::time::{Clock, Moment};
 const KEPT: Duration = Duration::from_secs(5);
 /// How long a connection waits for the name service. After that the names are absent facts, for [`KEPT`].
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many accounts are asked for at once: a name service that hangs holds no more threads than these.
+const MOST_ASKED: usize = 8;
 
 /// The most uids that are remembered to have no name that anybody asks for.
 const MOST_NAMELESS: usize = 1_024;
@@ -60,8 +63,14 @@ impl Ids {
 }
 
 /// The name service, with what it said last.
-#[derive(Debug, Default)]
-pub(super) struct Names(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Names(Mutex<State>, Arc<Semaphore>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(Mutex::default(), Arc::new(Semaphore::new(MOST_ASKED)))
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -88,6 +97,8 @@ impl Known {
     /// `uid` was asked for by itself.
     fn learn(&mut self, registry: &Registry, uid: u32, account: Option<String>) {
         match registry.users().iter().find(|name| account.as_deref() == Some(name)) {
+            // Two connections may have asked at once, and a name that stands twice would be two matches.
+            Some(name) if self.ids.users(uid).contains(name) => {}
             Some(name) => Arc::make_mut(&mut self.ids).users.entry(uid).or_default().push(name.clone()),
             None if self.nameless.len() < MOST_NAMELESS => drop(self.nameless.insert(uid)),
             None => {}
@@ -104,19 +115,44 @@ impl Names {
         let mut state = self.0.lock().await;
         let now = clock.now();
         let kept = |known: &Known| known.generation == registry.generation() && now.since(known.at) < KEPT;
-        let mut known = match state.known.take().filter(kept) {
+        let known = match state.known.take().filter(kept) {
             Some(known) => known,
             None => {
                 let ids = Arc::new(state.ask(registry).await);
                 Known { generation: registry.generation(), at: now, ids, nameless: HashSet::new() }
             }
         };
-        if known.may_have_a_name(registry, uid) {
-            known.learn(registry, uid, account(uid).await);
-        }
-        let ids = Arc::clone(&known.ids);
+        let (ids, may_have_a_name) = (Arc::clone(&known.ids), known.may_have_a_name(registry, uid));
         state.known = Some(known);
-        ids
+        // Others are not kept waiting for this one uid's account.
+        drop(state);
+        if may_have_a_name { self.learn(registry, uid, ids).await } else { ids }
+    }
+
+    /// Asks for `uid` by itself, unless another connection of it just did.
+    async fn learn(&self, registry: &Registry, uid: u32, ids: Arc<Ids>) -> Arc<Ids> {
+        let Ok(Ok(turn)) = timeout(PATIENCE, Arc::clone(&self.1).acquire_owned()).await else { return ids };
+        if let Some(known) = self.0.lock().await.known.as_ref()
+            && known.generation == registry.generation()
+            && !known.may_have_a_name(registry, uid)
+        {
+            return Arc::clone(&known.ids);
+        }
+        let account = account_in(turn, uid).await;
+        let mut state = self.0.lock().await;
+        match state.known.as_mut().filter(|known| known.generation == registry.generation()) {
+            Some(known) => {
+                known.learn(registry, uid, account);
+                Arc::clone(&known.ids)
+            }
+            None => ids,
+        }
+    }
+
+    /// The account name of `uid`: for people to read.
+    pub(super) async fn account(&self, uid: u32) -> Option<String> {
+        let turn = timeout(PATIENCE, Arc::clone(&self.1).acquire_owned()).await.ok()?.ok()?;
+        account_in(turn, uid).await
     }
 }
 
@@ -149,9 +185,13 @@ fn resolve(users: Vec<Box<str>>, groups: Vec<Box<str>>) -> Ids {
     )
 }
 
-/// The account name of `uid`: for people to read.
-pub(super) async fn account(uid: u32) -> Option<String> {
-    let asked = spawn_blocking(move || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name));
+/// The account name of `uid`; the turn ends when the name service has answered, however long it is waited for.
+async fn account_in(turn: OwnedSemaphorePermit, uid: u32) -> Option<String> {
+    let asked = spawn_blocking(move || {
+        let account = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+        drop(turn);
+        account
+    });
     timeout(PATIENCE, asked).await.ok()?.ok()?
 }
 
@@ -175,7 +215,12 @@ mod tests {
         let before =
             Known { generation: registry.generation(), at: clock.now(), ids: Arc::default(), nameless: HashSet::new() };
         names.0.lock().await.known = Some(before);
-        assert_eq!(names.of(&registry, 0, &clock).await.users(0), ["root".into()]);
+        let (one, other) = tokio::join!(names.of(&registry, 0, &clock), names.of(&registry, 0, &clock));
+        assert_eq!(
+            (one.users(0), other.users(0)),
+            (&["root".into()][..], &["root".into()][..]),
+            "once, though asked twice"
+        );
         assert!(names.of(&registry, 54_321, &clock).await.users(54_321).is_empty());
         assert!(names.0.lock().await.known.as_ref().unwrap().nameless.contains(&54_321), "asked for once");
     }

@@ -17,6 +17,8 @@ pub struct Shares {
 impl Shares {
     /// What unidentified peers have together.
     pub const UNIDENTIFIED: usize = 32;
+    /// What the operators' socket has for itself; its descriptors are among [`Self::KEPT_DESCRIPTORS`].
+    pub const OPERATORS: Self = Self { connections: 32, per_uid: 16, unidentified: 8 };
     /// Descriptors that are kept for everything but connections: files, providers, stores.
     pub const KEPT_DESCRIPTORS: u64 = 256;
 

@@ -44,9 +44,12 @@ pub(super) type Landing = Result<Held, Unavailable>;
 /// Where those who wait for a flight hear how it ended.
 pub(super) type Landed = watch::Receiver<Option<Landing>>;
 
-/// The tokens of one provider, by whose they are.
+/// The tokens of one provider.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>>);
+pub(super) struct Cache(Mutex<Entries>);
+
+/// By whose they are.
+type Entries = HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>;
 
 impl Cache {
     /// The entry of `key`, made if there is none.
@@ -90,7 +93,7 @@ fn is_in_use(entry: &Arc<Entry>, now: Moment) -> bool {
 }
 
 /// Drops what is dead and unused; how many entries are left.
-fn retain(all: &mut HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>, now: Moment) -> usize {
+fn retain(all: &mut Entries, now: Moment) -> usize {
     all.retain(|_, own| {
         own.retain(|_, entry| is_in_use(entry, now));
         !own.is_empty()

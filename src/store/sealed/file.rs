@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::durable;
 use crate::store::StoreError;
@@ -48,7 +48,9 @@ impl Locked {
         check_folder(folder, Owned { mode: metadata.mode(), uid: metadata.uid() }, our_uid())?;
         let beside = path.with_added_extension("lock");
         let mut options = OpenOptions::new();
-        let lock = options.write(true).create(true).truncate(false).mode(0o600).open(&beside);
+        // In a sticky folder others may have put a link or a pipe there.
+        let careful = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let lock = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful).open(&beside);
         let lock = lock.map_err(|error| cannot("open", &beside, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
