@@ -37,6 +37,8 @@ use case::Case;
 pub use refused::{Done, Refused, Why};
 pub use views::{ProviderStatus, Status, Whoami};
 
+/// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
+const VERDICT_HOLDS: Duration = Duration::from_secs(30);
 /// How long a `put` may take before another may take its reservation over.
 const PUT_LEASE: Duration = Duration::from_secs(30);
 
@@ -115,7 +117,13 @@ impl Broker {
         let took = self.clock.now().since(began);
         let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
         let receipt = self.journal.append(&record).await?;
-        release(lease, receipt, self.clock.now())
+        let now = self.clock.now();
+        if now.since(began) > VERDICT_HOLDS {
+            // The provider or the disk hung, and policy may have changed since. The log over-reports.
+            let why = Why::TemporarilyUnavailable { wait: Duration::from_secs(1) };
+            return Err(Refused { why, decision: Some(receipt.decision()) });
+        }
+        release(lease, receipt, now)
     }
 
     /// Puts a new version of a secret into its store, for an operator.

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
@@ -21,6 +23,8 @@ use crate::secret::Secret;
 use crate::store::{Place, Shelf, Which};
 use crate::token::{Catalogue, Engine, Provider, Settings};
 
+/// How long a store may take to give a client credential: a disk that hangs must not hold a flight for ever.
+const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
 const LARGEST_CA_FILE: u64 = 1 << 20;
 
@@ -111,11 +115,12 @@ impl Credential for Stored {
     fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
         async {
             let (store, name) = (&self.store, &self.place.name);
-            match self.place.store.read(name, &Which::Current).await {
-                Ok((_, value)) => Ok(Arc::new(value)),
-                Err(why) => {
+            match timeout(CREDENTIAL_TIMEOUT, self.place.store.read(name, &Which::Current)).await {
+                Ok(Ok((_, value))) => Ok(Arc::new(value)),
+                Ok(Err(why)) => {
                     Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))
                 }
+                Err(_) => Err(format!("`{store}/{name}`: the store did not answer within 10 s: look at its disk")),
             }
         }
         .boxed()

@@ -13,7 +13,7 @@ use super::form;
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use crate::access::{Action, Role, SecretId};
 use crate::broker::{Broker, Done, Refused, Why};
-use crate::fault::Fault;
+use crate::fault::{Fault, Faults};
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::store::MOST_VALUE_BYTES;
@@ -49,13 +49,13 @@ struct Reloaded {
     faults: Vec<Fault>,
 }
 
-async fn reload(broker: Door, peer: From, headers: HeaderMap) -> Response {
+async fn reload(State(broker): Door, Extension(peer): From, headers: HeaderMap) -> Response {
     if let Err(why) = form::guarded(&headers) {
         return refuse(&broker, &peer, (Role::Operator, Action::Reload), Unread::Malformed(why)).await;
     }
-    shown(broker.reload(&peer).await, |result| {
-        let faults: Vec<_> =
-            result.err().iter().flat_map(|faults| faults.iter().cloned().collect::<Vec<_>>()).collect();
+    let reloaded = carried_through(async move { broker.reload(&peer).await }).await;
+    shown(reloaded, |result| {
+        let faults: Vec<_> = result.err().iter().flat_map(Faults::iter).cloned().collect();
         Reloaded { reloaded: faults.is_empty(), faults }
     })
 }
@@ -74,7 +74,7 @@ struct Stored {
     version: String,
 }
 
-async fn store(broker: Door, peer: From, name: InPath, request: Request) -> Response {
+async fn store(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
     let read = async {
         form::guarded(request.headers()).map_err(Unread::Malformed)?;
         let id: SecretId = name.map_err(|_| Unread::Name)?.parse().map_err(|_| Unread::Name)?;
@@ -82,9 +82,20 @@ async fn store(broker: Door, peer: From, name: InPath, request: Request) -> Resp
         Ok((id, value))
     };
     match read.await {
-        Ok((id, value)) => shown(broker.put(&peer, &id, &value).await, |id| Stored { version: id.to_string() }),
+        Ok((id, value)) => {
+            let put = carried_through(async move { broker.put(&peer, &id, &value).await }).await;
+            shown(put, |id| Stored { version: id.to_string() })
+        }
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Put), why).await,
     }
+}
+
+/// Does `act` in a task of its own: an operator that goes away in the middle does not take its outcome's record along.
+async fn carried_through<T: Send + 'static>(
+    act: impl Future<Output = Result<Done<T>, Refused>> + Send + 'static,
+) -> Result<Done<T>, Refused> {
+    let ended_early = |_| Err(Refused { why: Why::Internal("the task that did it ended early"), decision: None });
+    tokio::spawn(act).await.unwrap_or_else(ended_early)
 }
 
 fn shown<T, U: Serialize>(done: Result<Done<T>, Refused>, body: impl FnOnce(T) -> U) -> Response {

@@ -170,8 +170,12 @@ impl From<Unavailable> for Why {
             },
             Unavailable::Audit(why) => Refused::from(why).why,
             Unavailable::Full(_) => {
-                let what = "bursar holds as many different tokens of this provider as it will";
+                let what = "bursar holds as many different tokens of this provider as it will, for you or for all";
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(30) }
+            }
+            Unavailable::Busy(_) => {
+                let what = "as many requests to this provider are under way as bursar lets be";
+                Self::SlowDown { what: what.into(), wait: Duration::from_secs(1) }
             }
             Unavailable::Internal(what) => Self::Internal(what),
         }

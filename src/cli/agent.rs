@@ -1,6 +1,7 @@
 //! (E) `bursar agent`: the daemon.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Interval;
 
 use super::{Exit, Globals, Outcome, Trouble};
 use crate::agent::{self, NotStarted};
@@ -46,10 +47,12 @@ async fn serve(globals: &Globals, read: Read, log: Option<telemetry::Log>) -> Ou
     systemd::ready("serving");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
     let [terminate, interrupt] = &mut stops;
+    // Its own clock: a reload every few seconds must not put off the sign of life that systemd waits for.
+    let mut watchdog = systemd::watchdog().map(tokio::time::interval);
     loop {
         tokio::select! {
             _ = hangup.recv() => reload(&agent).await,
-            () = watchdog_due() => systemd::alive(),
+            () = due(watchdog.as_mut()) => systemd::alive(),
             () = either(terminate, interrupt) => break,
         }
     }
@@ -86,9 +89,9 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 /// Returns when systemd wants to hear that we are alive; never, where it does not.
-async fn watchdog_due() {
-    match systemd::watchdog() {
-        Some(every) => tokio::time::sleep(every).await,
+async fn due(watchdog: Option<&mut Interval>) {
+    match watchdog {
+        Some(every) => drop(every.tick().await),
         None => std::future::pending().await,
     }
 }

@@ -15,6 +15,8 @@ use crate::time::{Deadline, Moment};
 
 /// The most keys that one provider's cache holds.
 const MOST_KEYS: usize = 10_000;
+/// The most of them that one workload has. Of n scopes it may ask for 2^n sets, and what it holds others cannot.
+const MOST_KEYS_OF_ONE: usize = 1_000;
 
 /// What makes two requests share a token. A wider token never answers a narrower request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,37 +44,58 @@ pub(super) type Landing = Result<Held, Unavailable>;
 /// Where those who wait for a flight hear how it ended.
 pub(super) type Landed = watch::Receiver<Option<Landing>>;
 
-/// The tokens of one provider.
+/// The tokens of one provider, by whose they are.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<HashMap<Key, Arc<Entry>>>);
+pub(super) struct Cache(Mutex<HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>>);
 
 impl Cache {
     /// The entry of `key`, made if there is none.
     pub(super) fn entry(&self, key: Key, now: Moment) -> Result<Arc<Entry>, Unavailable> {
-        let mut entries = lock(&self.0);
-        if let Some(entry) = entries.get(&key) {
+        let mut all = lock(&self.0);
+        if let Some(entry) = all.get(&key.workload).and_then(|own| own.get(&key)) {
             return Ok(Arc::clone(entry));
         }
-        if entries.len() >= MOST_KEYS {
-            entries.retain(|_, entry| !entry.is_idle(now));
+        let most_of_one = if key.workload.is_some() { MOST_KEYS_OF_ONE } else { MOST_KEYS };
+        let held: usize = all.values().map(HashMap::len).sum();
+        let own = all.entry(key.workload.clone()).or_default();
+        if own.len() >= most_of_one {
+            own.retain(|_, entry| is_in_use(entry, now));
         }
-        if entries.len() >= MOST_KEYS {
+        if own.len() >= most_of_one {
+            return Err(Unavailable::Full(most_of_one));
+        }
+        if held >= MOST_KEYS && retain(&mut all, now) >= MOST_KEYS {
             return Err(Unavailable::Full(MOST_KEYS));
         }
-        Ok(Arc::clone(entries.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key)))))
+        let own = all.entry(key.workload.clone()).or_default();
+        Ok(Arc::clone(own.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key)))))
     }
 
     /// Drops what is dead and unused; the other entries.
     pub(super) fn sweep(&self, now: Moment) -> Vec<Arc<Entry>> {
-        let mut entries = lock(&self.0);
-        entries.retain(|_, entry| !entry.is_idle(now));
-        entries.values().cloned().collect()
+        let mut all = lock(&self.0);
+        retain(&mut all, now);
+        all.values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// How many tokens are held that are still alive.
     pub(super) fn alive(&self, now: Moment) -> usize {
-        lock(&self.0).values().filter(|entry| entry.is_alive(now)).count()
+        lock(&self.0).values().flat_map(HashMap::values).filter(|entry| entry.is_alive(now)).count()
     }
+}
+
+/// Who was just given an entry has yet to take off from it: dropped now, it would fly beside the next who asks.
+fn is_in_use(entry: &Arc<Entry>, now: Moment) -> bool {
+    Arc::strong_count(entry) > 1 || !entry.is_idle(now)
+}
+
+/// Drops what is dead and unused; how many entries are left.
+fn retain(all: &mut HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>, now: Moment) -> usize {
+    all.retain(|_, own| {
+        own.retain(|_, entry| is_in_use(entry, now));
+        !own.is_empty()
+    });
+    all.values().map(HashMap::len).sum()
 }
 
 /// One key's token, its flight, and its last failure.
@@ -217,4 +240,32 @@ fn micros(at: Moment) -> u64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Clock, ManualClock};
+
+    #[test]
+    fn one_workload_does_not_fill_the_cache_for_the_others() {
+        let (cache, now) = (Cache::default(), ManualClock::default().now());
+        let key = |workload: &str, scope: usize| Key {
+            workload: Some(workload.parse().unwrap()),
+            scopes: Scopes::parse(&format!("s{scope}")).unwrap(),
+            audience: Audiences::default(),
+        };
+        let busy: Vec<_> = (0..MOST_KEYS_OF_ONE)
+            .map(|nth| {
+                let entry = cache.entry(key("greedy", nth), now).unwrap();
+                (entry.ask(now), entry)
+            })
+            .collect();
+        let refused = cache.entry(key("greedy", MOST_KEYS_OF_ONE), now);
+        assert!(matches!(refused, Err(Unavailable::Full(MOST_KEYS_OF_ONE))));
+        assert!(cache.entry(key("greedy", 0), now).is_ok(), "what it has, it has");
+        assert!(cache.entry(key("modest", 0), now).is_ok());
+        drop(busy);
+        assert!(cache.entry(key("greedy", MOST_KEYS_OF_ONE), now).is_ok(), "flights that are over leave room");
+    }
 }

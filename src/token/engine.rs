@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 
 use super::cache::{Answer, Cache, Entry, Key, Landed, Landing, Takeoff};
 use super::{Catalogue, Held, Unavailable, Unobtained};
@@ -21,6 +22,10 @@ use crate::time::Clock;
 const TICK: Duration = Duration::from_secs(30);
 /// How long a failing provider is left alone.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+/// How many requests to one provider are under way at once: each has a connection, and with it a descriptor.
+const MOST_FLIGHTS: usize = 32;
+/// How long a request waits for its turn among them.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that a provider's `Retry-After` can ask of us.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -69,6 +74,7 @@ pub struct Provider {
     endpoint: Arc<dyn TokenEndpoint>,
     engine: Arc<Engine>,
     cache: Cache,
+    turns: Semaphore,
 }
 
 impl Engine {
@@ -90,7 +96,8 @@ impl Provider {
     #[must_use]
     pub fn new(name: Name, settings: Settings, endpoint: Arc<dyn TokenEndpoint>, engine: Arc<Engine>) -> Self {
         let resource = Resource::Provider(name.clone());
-        Self { name, resource, settings, endpoint, engine, cache: Cache::default() }
+        let (cache, turns) = (Cache::default(), Semaphore::new(MOST_FLIGHTS));
+        Self { name, resource, settings, endpoint, engine, cache, turns }
     }
 
     /// The token that `permit` allows: held, or fetched, in one flight for all who ask for the same.
@@ -164,6 +171,8 @@ impl Provider {
     /// One flight: intent, request, outcome.
     async fn fly(&self, key: &Key, for_whom: Option<&Workload>) -> Landing {
         let engine = &*self.engine;
+        let turn = timeout(TURN_TIMEOUT, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| Unavailable::Busy(MOST_FLIGHTS))?.map_err(|_| Unavailable::Busy(MOST_FLIGHTS))?;
         let dice = engine.dice()?;
         let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
         let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
@@ -200,14 +209,16 @@ impl Unavailable {
     fn asked_to_wait(&self) -> Duration {
         match self {
             Self::Provider { failure: Failure::Unavailable { retry_after, .. }, .. } => retry_after.unwrap_or_default(),
-            Self::Provider { .. } | Self::Audit(_) | Self::Full(_) | Self::Internal(_) => Duration::ZERO,
+            Self::Provider { .. } | Self::Audit(_) | Self::Full(_) | Self::Busy(_) | Self::Internal(_) => {
+                Duration::ZERO
+            }
         }
     }
 
     pub(super) fn retry_after(self, wait: Duration) -> Self {
         match self {
             Self::Provider { failure, .. } => Self::Provider { failure, retry_after: wait },
-            other @ (Self::Audit(_) | Self::Full(_) | Self::Internal(_)) => other,
+            other @ (Self::Audit(_) | Self::Full(_) | Self::Busy(_) | Self::Internal(_)) => other,
         }
     }
 }

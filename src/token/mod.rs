@@ -100,6 +100,9 @@ pub enum Unavailable {
     /// More different tokens of this provider are held than there is room for.
     #[error("bursar holds {0} different tokens of this provider, which is the most it will")]
     Full(usize),
+    /// As many requests to this provider are under way as there may be, and none ended in time.
+    #[error("{0} requests to this provider are under way, which is the most there may be, and none ended in time")]
+    Busy(usize),
     /// bursar's own fault: the random generator failed, or a task ended.
     #[error("internal: {0}")]
     Internal(&'static str),
