@@ -1,1 +1,211 @@
-//! To come.
+//! X3 from outside: a canary driven through every path that there is comes out nowhere but where it belongs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+use super::endpoint::{Act, json};
+use super::rig::{Plan, Rig, files};
+use super::wire::{ask, get, post};
+
+/// The client secret of this test, and what the tokens begin with.
+const SECRET: &str = "canary-8f1c2b7ad903-secret";
+const TOKEN: &str = "canary-51e07c64ba28-token";
+
+/// How a text may be written where it should not be.
+fn disguises(text: &str) -> Vec<Vec<u8>> {
+    let mut all = vec![text.as_bytes().to_vec(), text.chars().rev().collect::<String>().into_bytes()];
+    all.push(text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes());
+    all.push(text.bytes().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes());
+    all.push(text.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ").into_bytes());
+    all.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+    // Base64 of a text in which it stands, at each of the three alignments: what is the same in all such texts.
+    for before in ["", "x", "xx"] {
+        let lead = if before.is_empty() { 0 } else { 4 };
+        for engine in [&STANDARD, &URL_SAFE_NO_PAD] {
+            let whole = engine.encode(format!("{before}{text}"));
+            all.push(whole.get(lead..whole.len() - 4).unwrap().as_bytes().to_vec());
+        }
+    }
+    all
+}
+
+/// Everything that came out of the agent, by what it is.
+#[derive(Default)]
+struct Seen(Vec<(String, Vec<u8>)>);
+
+impl Seen {
+    fn add(&mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+        self.0.push((what.into(), bytes.into()));
+    }
+
+    /// What the agent keeps and shows of itself now.
+    fn look(&mut self, rig: &Rig) {
+        for path in files(rig.folder.path()) {
+            self.add(path.display().to_string(), fs::read(&path).unwrap());
+        }
+        for file in ["cmdline", "environ", "comm"] {
+            // The environment of a process that cannot be dumped is root's to read.
+            if let Ok(bytes) = fs::read(format!("/proc/{}/{file}", rig.pid())) {
+                self.add(file, bytes);
+            }
+        }
+    }
+
+    /// Where `text` stands, in whichever disguise.
+    fn places_of(&self, text: &str) -> Vec<&str> {
+        let disguises = disguises(text);
+        let holds =
+            |bytes: &[u8]| disguises.iter().any(|wanted| bytes.windows(wanted.len()).any(|part| part == &wanted[..]));
+        self.0.iter().filter(|(_, bytes)| holds(bytes)).map(|(what, _)| what.as_str()).collect()
+    }
+}
+
+/// Answers of a provider that says more than it should, to a request whose head was `head`.
+fn leaky(nth: usize, head: &str) -> String {
+    let proof = head.lines().find_map(|line| line.split_once("uthorization: Basic ")).map_or("", |(_, proof)| proof);
+    let error = |status: &str, description: &str| {
+        json(status, &format!(r#"{{"error":"invalid_client","error_description":"{description}"}}"#))
+    };
+    let grant =
+        |more: &str| json("200 OK", &format!(r#"{{"access_token":"{TOKEN}-{nth}","token_type":"Bearer"{more}}}"#));
+    match nth {
+        0 => grant(r#","expires_in":300"#),
+        1 => error("401 Unauthorized", &format!("the secret {SECRET} is wrong")),
+        2 => error("400 Bad Request", &format!("Basic {proof}")),
+        3 => json("400 Bad Request", &format!(r#"{{"error":"{SECRET}"}}"#)),
+        4 => json("200 OK", &format!("<html>{SECRET} {TOKEN}</html>")),
+        5 => grant(&format!(r#","expires_in":"{TOKEN}""#)),
+        6 => grant(&format!(r#","expires_in":60,"scope":"{TOKEN} {SECRET}""#)),
+        7 => json("200 OK", &format!(r#"{{"access_token":"{TOKEN}","token_type":"{SECRET}","expires_in":60}}"#)),
+        8 => json("302 Found", "").replace("\r\n\r\n", &format!("\r\nLocation: http://127.0.0.1:1/{SECRET}\r\n\r\n")),
+        9 => json(&format!("500 {SECRET}"), &format!(r#"{{"error":"server_error","error_uri":"{SECRET}"}}"#)),
+        10 => format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{TOKEN}{SECRET}"),
+        11 => format!("{SECRET} is no HTTP\r\n\r\n"),
+        12 => {
+            error("503 Service Unavailable", SECRET).replace("\r\n\r\n", &format!("\r\nRetry-After: {SECRET}\r\n\r\n"))
+        }
+        13 => grant(&format!(r#","expires_in":60,"{SECRET}":{{"{TOKEN}":["{SECRET}"]}},"cnf":{{"jkt":"{TOKEN}"}}"#)),
+        _ => json("200 OK", &format!(r#"{{"access_token":"{TOKEN}\n","token_type":"Bearer","expires_in":60}}"#)),
+    }
+}
+
+const LEAKS: usize = 15;
+
+async fn rig() -> Rig {
+    let of_provider = |nth: usize| {
+        let auth = if nth.is_multiple_of(2) { "client_secret_basic" } else { "client_secret_post" };
+        format!(
+            "[provider.leaky{nth}]\ntoken_endpoint = \"http://ENDPOINT/{nth}\"\nclient_id = \"bursar\"\n\
+             client_auth = \"{auth}\"\nclient_secret = {{ store = \"local\", name = \"client\" }}\n\
+             scopes = [\"read\"]\ndefault_scopes = [\"read\"]\ntags = [\"lab\"]\n"
+        )
+    };
+    let tables = (0..LEAKS).map(of_provider).collect::<String>() + "[log]\nlevel = \"trace\"\n";
+    let rig = Plan { tables, client_secret: SECRET.to_owned(), ..Plan::default() }.raise().await;
+    rig.endpoint.plays(|asked| {
+        let nth = asked.head.split('/').nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        Act::Say(leaky(nth.parse().unwrap(), &asked.head))
+    });
+    rig
+}
+
+#[tokio::test]
+async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
+    let mut rig = rig().await;
+    let mut seen = Seen::default();
+    let (mut tokens, mut refused) = (Vec::new(), 0);
+    for nth in 0..LEAKS {
+        let reply = rig.token("checkout", &format!("leaky{nth}"), "").await;
+        if reply.status == 200 {
+            tokens.push(reply.token());
+        } else {
+            refused += 1;
+            seen.add(format!("the error of leaky{nth}"), reply.body);
+        }
+    }
+    assert_eq!((tokens.len(), refused), (1, LEAKS - 1), "what cannot be used is not served: {tokens:?}");
+    assert_eq!(rig.endpoint.asked().len(), LEAKS);
+    tokens.push(rig.token("checkout", "stripe", "").await.token());
+    operate(&rig, &mut seen).await;
+    ask_with_credentials(&rig, &mut seen).await;
+    rig.policy("lab.cedar", "permit (");
+    let output = rig.run(&["reload"]).await;
+    seen.add("a reload that failed", [output.stdout, output.stderr].concat());
+    seen.look(&rig);
+    assert!(rig.stop().await.success());
+    seen.look(&rig);
+
+    assert_eq!(seen.places_of(SECRET), [""; 0], "the client secret");
+    assert_eq!(seen.places_of(TOKEN), [""; 0], "what a provider called a token");
+    for token in &tokens {
+        assert_eq!(seen.places_of(token), [""; 0], "a token that was served");
+        let (_, signature) = token.rsplit_once(['.', '-']).unwrap();
+        assert!(signature.len() < 20 || seen.places_of(signature).is_empty(), "a part of it");
+    }
+    let log = rig.said();
+    assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log was at its loudest:\n{log}");
+}
+
+/// What operators do and are shown, with the canary as the value.
+async fn operate(rig: &Rig, seen: &mut Seen) {
+    for (method, path) in
+        [("PUT", "/secrets/local/other"), ("PUT", "/secrets/nowhere/x"), ("GET", "/secrets"), ("GET", "/status")]
+    {
+        seen.add(path, rig.operate(method, path, if method == "PUT" { SECRET } else { "" }).await.body);
+    }
+    for name in ["local/other", "nowhere/x"] {
+        let output = rig.put_by_command(name, SECRET).await;
+        seen.add(format!("secret put {name}"), [output.stdout, output.stderr].concat());
+    }
+    let output = rig.run(&["--json", "status"]).await;
+    seen.add("status", [output.stdout, output.stderr].concat());
+}
+
+/// What stock clients send beside their request, which is ignored, and what is malformed.
+async fn ask_with_credentials(rig: &Rig, seen: &mut Seen) {
+    let basic = STANDARD.encode(format!("bursar:{SECRET}"));
+    let form = format!("client_id=bursar&client_secret={SECRET}&x={SECRET}");
+    let header = |asked: String| asked.replace("\r\n\r\n", &format!("\r\nAuthorization: Basic {basic}\r\n\r\n"));
+    for asked in [
+        post("missing", &form),
+        header(post("refused", &form)),
+        post("stripe", &format!("{form}&scope={SECRET}%22")),
+        header(get("/whoami")),
+        header(get(&format!("/{SECRET}"))),
+        post(SECRET, &form),
+        post("stripe", &form).replace("client_credentials", SECRET),
+        format!("GET /healthz HTTP/1.1\r\n{SECRET}\r\n\r\n"),
+    ] {
+        seen.add(format!("{asked:.30}"), ask(&rig.socket("checkout"), &asked).await.body);
+    }
+}
+
+#[tokio::test]
+async fn the_search_finds_a_canary_that_is_there() {
+    let rig = rig().await;
+    let planted: [(&str, Vec<u8>); 5] = [
+        ("plain", format!("… {SECRET} …").into_bytes()),
+        ("state/basic", STANDARD.encode(format!("bursar:{SECRET}\n")).into_bytes()),
+        ("state/shifted", URL_SAFE_NO_PAD.encode(format!("a-client:{SECRET}:")).into_bytes()),
+        ("policies/hex", SECRET.bytes().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()),
+        ("state/debug", format!("Secret({:?})", SECRET.as_bytes()).into_bytes()),
+    ];
+    let mut places: Vec<PathBuf> = Vec::new();
+    for (name, bytes) in planted {
+        places.push(rig.path(name));
+        fs::write(rig.path(name), bytes).unwrap();
+    }
+    let mut seen = Seen::default();
+    seen.look(&rig);
+    let mut found: Vec<_> = seen.places_of(SECRET).into_iter().map(PathBuf::from).collect();
+    found.sort();
+    places.sort();
+    assert_eq!(found, places);
+    assert!(seen.0.iter().any(|(what, bytes)| what == "cmdline" && !bytes.is_empty()));
+    let reply = rig.token("checkout", "leaky0", "").await;
+    seen.add("the reply", reply.body);
+    assert_eq!(seen.places_of(TOKEN), ["the reply"]);
+}

@@ -75,7 +75,7 @@ async fn a_flood_of_refusals_costs_little_log_and_every_one_is_counted() {
         served,
     );
     let refused = added([first, second, third, fourth]);
-    assert!(refused.values().sum::<u64>() > 500, "a flood: {refused:?}");
+    assert!(refused.values().sum::<u64>() > 200, "a flood: {refused:?}");
     assert_eq!(refused.keys().collect::<Vec<_>>(), ["access_denied", "unidentified", "unsupported_grant_type"]);
     eventually("all are told of", || async { (told(&rig) == refused).then_some(()) }).await;
     let (grown, seconds) = (log_bytes(&rig) - before - released, began.elapsed().as_secs() + 1);

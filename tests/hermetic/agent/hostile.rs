@@ -1,5 +1,7 @@
 //! Bad input: it gets the error of the table or no answer at all, and nobody else notices.
 
+use std::time::{Duration, Instant};
+
 use super::endpoint::{Act, grant};
 use super::rig::Rig;
 use super::wire::{FORM, Wire, ask, get, post, request};
@@ -220,6 +222,19 @@ async fn half_a_request_and_silence_cost_nobody_else_anything() {
     assert!(rig.resident_kib() < before + GROWTH_KIB, "{} after {before} KiB", rig.resident_kib());
     let mut late = held.swap_remove(0);
     assert_eq!(late.ask(post("stripe", "")).await.unwrap().status, 200, "who was silent is served when it speaks");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_no_longer_than_its_time() {
+    let rig = Rig::new().await;
+    let mut wire = rig.wire("checkout").await;
+    let began = Instant::now();
+    wire.send(format!("POST /token/stripe HTTP/1.1\r\n{FORM}Content-Length: 99\r\n\r\ngrant_type=")).await;
+    let reply = wire.reply().await.unwrap();
+    assert_eq!(reply.outcome(), (400, "invalid_request".into()));
+    assert!(began.elapsed() >= Duration::from_secs(10), "it had its time");
+    assert_eq!(rig.record(&reply).kind(), "refusal");
+    assert!(wire.is_closed().await, "what would come is no request");
 }
 
 #[tokio::test]

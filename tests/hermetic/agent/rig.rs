@@ -109,7 +109,7 @@ client_id = "bursar"
 client_secret = { store = "local", name = "client" }
 scopes = ["read", "write"]
 default_scopes = ["read"]
-timeout = "2s"
+timeout = "8s"
 tags = ["lab"]
 
 [provider.wrong]
