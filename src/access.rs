@@ -22,7 +22,7 @@ pub struct Workload {
     pub role: Role,
     /// The uid at connect.
     pub uid: u32,
-    /// The facts that named it, in the order of [`FactName`]; what a record says of it.
+    /// The facts that named it, in the order of `peer::FactName`; what a record says of it.
     pub facts: Arc<[(&'static str, Box<str>)]>,
 }
 

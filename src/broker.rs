@@ -5,6 +5,8 @@
 //! [`Permit`], the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
 //! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
 //! door can turn into a body.
+//!
+//! [`Permit`]: crate::access::Permit
 
 mod case;
 mod refused;

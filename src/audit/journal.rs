@@ -1,6 +1,6 @@
 //! (E) The journal: the handle by which everyone records.
 //!
-//! Whoever records renders its line, lays it into the open batch and waits; the thread of [`super::writer`] does
+//! Whoever records renders its line, lays it into the open batch and waits; the thread of `writer` does
 //! the rest.
 
 use std::sync::Arc;

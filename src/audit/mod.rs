@@ -1,6 +1,6 @@
 //! The book: records, and the receipts that prove them durable. The format is `docs/formats.md`.
 //!
-//! A record becomes a line ([`line`]); the [`journal`] gathers the lines of all who wait into one write and
+//! A record becomes a line ([`mod@line`]); the [`journal`] gathers the lines of all who wait into one write and
 //! one sync; what a batch becomes when the disk fails is decided in `commit`. [`form`] says what a line may
 //! look like, [`chain`] which bytes of a directory are the log, [`verify`] and [`query`] read it.
 
@@ -52,7 +52,7 @@ pub const MAX_POLICIES: usize = 16;
 /// The largest number in a line: what every JSON reader holds exactly (RFC 8259 §6).
 pub const MAX_NUMBER: u64 = 1 << 53;
 
-/// What is written down. Rendered to one line by [`line`]; the journal adds version, index and time.
+/// What is written down. Rendered to one line by [`mod@line`]; the journal adds version, index and time.
 ///
 /// The journal writes `start`, `stop`, `segment` and `reopen` itself.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! A TOML document checked against the schema of a type: every fault at once, each with its place.
 //!
-//! `serde` stops at the first fault. So a document is read twice: [`walk`] compares the tree with the JSON
+//! `serde` stops at the first fault. So a document is read twice: `walk` compares the tree with the JSON
 //! Schema of the type and names everything that is wrong; only what passed is deserialized. The two agree:
 //! what passes the walk deserializes, and what would not deserialize is reported by the walk.
 //!
