@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::access::SecretId;
 use crate::config::Read;
 use crate::config::meant::{self, AudienceParameter, ClientAuth, SecretRef, Server};
 use crate::crypto::Digest;
@@ -95,23 +96,20 @@ impl Draft {
 }
 
 /// The client credential of a provider, where a store keeps it.
-struct Stored {
-    place: Place,
-    store: Name,
-}
+struct Stored(Place);
 
 impl Stored {
     fn of(at: &SecretRef, shelf: &Shelf) -> Result<Self, String> {
-        let store = shelf.stores.get(&at.store).ok_or_else(|| format!("there is no store `{}`", at.store))?;
-        Ok(Self { place: Place { store: Arc::clone(store), name: at.name.clone() }, store: at.store.clone() })
+        let id = SecretId::Stored(at.store.clone(), at.name.clone());
+        shelf.find(&id).map(Self).ok_or_else(|| format!("there is no store `{}`", at.store))
     }
 }
 
 impl Credential for Stored {
     fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
         async {
-            let (store, name) = (&self.store, &self.place.name);
-            match self.place.store.read(name, &Which::Current).await {
+            let Place { store_name: store, store: open, name } = &self.0;
+            match open.read(name, &Which::Current).await {
                 Ok((_, value)) => Ok(Arc::new(value)),
                 Err(why) => {
                     Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))

@@ -5,6 +5,7 @@
 //! look like, [`chain`] which bytes of a directory are the log, [`verify`] and [`query`] read it.
 
 pub mod archive;
+pub mod backwards;
 pub mod chain;
 mod commit;
 pub mod form;
@@ -18,6 +19,7 @@ pub mod query;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
+pub mod stores;
 pub mod told;
 pub mod verify;
 
@@ -33,6 +35,7 @@ use crate::name::Name;
 
 pub use commit::Sink;
 pub use journal::Journal;
+pub use stores::{Noted, Standing};
 
 /// The `v` of every line that this version writes.
 pub const VERSION: u8 = 1;
@@ -64,6 +67,8 @@ pub enum Record<'a> {
     Offline(Offline<'a>),
     /// Configuration and policy were read anew.
     Reload(Reload<'a>),
+    /// How a store stands that counts its changes.
+    Store(&'a Standing, Noted),
 }
 
 impl Record<'_> {
@@ -80,7 +85,8 @@ impl Record<'_> {
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_) => true,
+            | Self::Reload(_)
+            | Self::Store(..) => true,
         }
     }
 
@@ -93,7 +99,8 @@ impl Record<'_> {
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_) => None,
+            | Self::Reload(_)
+            | Self::Store(..) => None,
         }
     }
 }

@@ -55,6 +55,10 @@ fn end(line: &Line) -> Option<String> {
         "suppressed" => Some(format!("{} refusals", line.number("total").unwrap_or(0))),
         "start" => joined(&[said("agent"), said("version")]),
         "stop" => said("reason").map(str::to_owned),
+        "store" => {
+            let changes = line.number("changes").map(|changes| format!("{changes} changes"));
+            joined(&[said("store"), said("noted"), changes.as_deref()])
+        }
         "reopen" => said("cause").map(str::to_owned),
         _ => None,
     }
