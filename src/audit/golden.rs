@@ -89,8 +89,9 @@ fn lines() -> Vec<Vec<u8>> {
     add(9, at(70, 1_402), &put(true));
     add(10, at(71, 0), &put(false));
     add(11, at(80, 0), &body(&Record::Reload(Reload { snapshot: grounds(&[]).snapshot, result: Ok(()) })));
+    add(12, at(85, 0), &body(&Record::Store(&standing(), Noted::Changed)));
     let from = at(0, 0);
-    add(12, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
+    add(13, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
     let former = Former { segment: 1, bytes: 268_435_411, size: 402_117, tail: 0, from, to: at(7_200, 1) };
     add(402_117, at(7_200, 40), &boundary(&Boundary::Segment { log: log(), segment: 2, former: &former }));
     let former =
@@ -200,6 +201,11 @@ fn put(online: bool) -> Vec<u8> {
     let (scopes, audience) = (Scopes::default(), Audiences::default());
     let access = Access { who: Arc::new(root()), action: Action::Put, resource, scopes, audience };
     body(&Record::Operation(Operation { access: &access, grounds: &grounds(&["operators"]), result, detail }))
+}
+
+fn standing() -> Standing {
+    let (store, id) = ("local".parse().unwrap(), "0f0e0d0c-0b0a-4908-8706-050403020100".into());
+    Standing { store, id, changes: 41 }
 }
 
 fn written_anew(index: u64) -> Vec<u8> {

@@ -23,6 +23,7 @@ mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
+mod rollback;
 mod secret;
 mod store;
 mod store_conformance;
