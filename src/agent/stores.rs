@@ -39,11 +39,7 @@ pub(super) type Stores = BTreeMap<Name, Arc<dyn Store>>;
 ///
 /// # Errors
 /// The first that cannot be opened.
-pub(super) fn open(
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Random>,
-) -> Result<Stores, NotOpened> {
+pub(super) fn open(settings: &Settings, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Stores, NotOpened> {
     let open = |(name, store): (&Name, &meant::Store)| match one(store, clock, random) {
         Ok(store) => Ok((name.clone(), store)),
         Err(why) => Err(NotOpened { name: name.clone(), why }),

@@ -47,7 +47,8 @@ fn until(segment: &Segment, mut enough: impl FnMut(&Line) -> bool) -> std::io::R
         let mut block = vec![0; usize::try_from(end - from).unwrap_or(0)];
         file.read_exact_at(&mut block, from)?;
         block.append(&mut rest);
-        let whole_from = if from == 0 { 0 } else { block.iter().position(|byte| *byte == b'\n').map_or(block.len(), |at| at + 1) };
+        let whole_from =
+            if from == 0 { 0 } else { block.iter().position(|byte| *byte == b'\n').map_or(block.len(), |at| at + 1) };
         for bytes in block.get(whole_from..).unwrap_or_default().rsplit(|byte| *byte == b'\n') {
             if tells_of_a_store(bytes)
                 && let Ok(line) = Line::parse(bytes)

@@ -184,7 +184,10 @@ mod tests {
         let log = [(("a", "x", 3), Opened), (("a", "x", 6), Changed)];
         assert!(held(("a", "x", 6), &log).fault().is_none());
         assert!(held(("a", "x", 9), &log).fault().is_none(), "the process died between change and record");
-        assert!(matches!(held(("a", "x", 5), &log).fault(), Some((NotAsKnown::Older { known: 6, record: 1, .. }, false))));
+        assert!(matches!(
+            held(("a", "x", 5), &log).fault(),
+            Some((NotAsKnown::Older { known: 6, record: 1, .. }, false))
+        ));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 )]
 
 mod audit;
+mod canary;
 mod cli;
 mod config;
 mod corpus;

@@ -28,8 +28,7 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
         command.args(["--config", self.path("bursar.toml").to_str().unwrap()]).args(arguments);
         command.env_remove("BURSAR_SOCKET").env_remove("BURSAR_ADMIN_SOCKET");
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     }
