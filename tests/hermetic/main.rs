@@ -12,6 +12,7 @@
 
 mod agent;
 mod audit;
+mod canary;
 mod cli;
 mod config;
 mod corpus;
