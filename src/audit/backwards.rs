@@ -26,7 +26,12 @@ pub fn hold(dir: &Path, stores: &mut [Held]) -> Result<(), AuditError> {
         return Ok(());
     }
     for segment in Chain::read(dir)?.segments.iter().rev() {
-        let settled = |line: &Line| stores.iter_mut().fold(true, |all, held| held.take(line) && all);
+        let settled = |line: &Line| {
+            let mut all = true;
+            // Each takes the line, also after one that is not settled by it.
+            stores.iter_mut().for_each(|held| all &= held.take(line));
+            all
+        };
         if until(segment, settled).map_err(AuditError::io(&segment.path))? {
             break;
         }

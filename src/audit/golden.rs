@@ -289,21 +289,3 @@ fn a_question_that_fits_has_room_for_its_release() {
     let release = Release { account: lease.account(), took: Duration::MAX, trace: Some(TRACE) };
     body(&Record::Release(release));
 }
-
-/// `cargo test --release --lib audit::golden::rendering -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn rendering_takes() {
-    let (record, mut out) = (release(), Vec::with_capacity(4_096));
-    let clock = crate::time::SystemClock;
-    let before = crate::time::Clock::now(&clock);
-    for nth in 0..1_000_000 {
-        out.clear();
-        let mut body = Vec::with_capacity(1_024);
-        line::body(&record, &mut body).unwrap();
-        line::finish(nth, before.wall, std::hint::black_box(&body), &mut out);
-        std::hint::black_box(&out);
-    }
-    let took = crate::time::Clock::now(&clock).since(before);
-    eprintln!("{} ns a line of {} bytes", took.as_nanos() / 1_000_000, out.len());
-}
