@@ -43,8 +43,8 @@ fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::
 /// A token is printable ASCII (RFC 6749 appendix A.12): only the quote and the backslash need care.
 fn escape(token: &[u8], out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'"' | b'\\');
-    // Looked through without an early end, many bytes at a time: hardly any token has one.
-    if !token.iter().fold(false, |found, byte| found | special(byte)) {
+    // Hardly any token has one. Without an early end and in bytes, the compiler looks at sixteen at a time.
+    if token.iter().fold(0, |found, byte| found | u8::from(special(byte))) == 0 {
         return out.extend_from_slice(token);
     }
     for &byte in token {
