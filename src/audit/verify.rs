@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::chain::{self, Chain, Lines, Place, Segment};
 use super::form::{self, Head};
 use super::layout::{Former, Span};
-use super::{AuditError, LogId};
+use super::{AuditError, LogId, MAX_LINE_BYTES};
 
 /// How many findings are told singly.
 const MAX_FINDINGS: usize = 1_000;
@@ -190,11 +190,7 @@ impl Verified {
         }
         let torn = Place { line: seen.size - segment.name.first + 1, byte: seen.bytes };
         let mut rest = Lines::open(&segment.path, torn, None)?;
-        let mut whole = 0;
-        while let Some((_, line)) = rest.read()? {
-            let head = line.strip_suffix(b"\n").and_then(|line| form::check(line).ok());
-            whole += u64::from(head.is_some());
-        }
+        let Some(whole) = records_after_rubbish(&mut rest)? else { return Ok(()) };
         if whole == 0 {
             let what = format!("a torn tail of {} bytes; the next start closes it off", length - seen.bytes);
             self.note(&segment.path, Some(torn), what);
@@ -219,6 +215,25 @@ impl Verified {
     }
 }
 
+/// How many records follow the line at which `lines` stands, which was none when it was looked at before; nothing if
+/// it is one now: an agent writes on while the log is read.
+fn records_after_rubbish(lines: &mut Lines) -> std::io::Result<Option<u64>> {
+    let mut records = None;
+    while let Some((_, line)) = lines.read()? {
+        let is_record = line.strip_suffix(b"\n").is_some_and(|line| form::check(line).is_ok());
+        records = match (records, is_record) {
+            (None, true) => return Ok(None),
+            (None, false) => Some(0),
+            (Some(records), _) => Some(records + u64::from(is_record)),
+        };
+        if !line.ends_with(b"\n") && line.len() <= MAX_LINE_BYTES {
+            // The end of the file, for the moment: what is written behind it is no part of this look.
+            break;
+        }
+    }
+    Ok(Some(records.unwrap_or(0)))
+}
+
 /// What was read of a segment so far.
 struct Seen {
     size: u64,
@@ -230,5 +245,29 @@ impl Finding {
     fn new(file: &Path, place: Option<Place>, what: String) -> Self {
         let Place { line, byte } = place.unwrap_or(Place { line: 0, byte: 0 });
         Self { file: file.to_owned(), line, byte, what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(text: &[u8]) -> Option<u64> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("segment");
+        std::fs::write(&path, text).unwrap();
+        records_after_rubbish(&mut Lines::open(&path, Place::START, None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_follows_rubbish_is_counted_as_far_as_it_is_whole() {
+        let record = "{\"v\":1,\"i\":9,\"t\":\"2026-11-21T06:01:20.000000Z\",\"kind\":\"reload\",\"policy_digest\":\"00\",\
+                      \"result\":\"ok\",\"detail\":null}\n";
+        let (record, half, long) = (record.as_bytes(), &record.as_bytes()[..40], vec![b'x'; 3 * MAX_LINE_BYTES]);
+        assert_eq!(after(&[record, half].concat()), None, "it became whole since it was looked at");
+        assert_eq!(after(half), Some(0));
+        assert_eq!(after(&[b"rubbish\n", &record[..], record, half].concat()), Some(2));
+        assert_eq!(after(&[&long[..], b"\n", record].concat()), Some(1));
+        assert_eq!(after(&[0; 4_096]), Some(0));
     }
 }

@@ -451,6 +451,32 @@ fn a_torn_tail_is_closed_off_wherever_it_was_torn() {
 }
 
 #[test]
+fn a_log_that_is_being_written_holds_whenever_it_is_looked_at() {
+    let (bench, seen) = (Bench { durability: Durability::Os, ..Bench::new() }, Bench::new());
+    let journal = bench.open();
+    for _ in 0..1_500 {
+        bench.append(&journal, &intent(&"stripe".parse().unwrap())).unwrap();
+    }
+    let (path, whole) = bench.files().pop_first().unwrap();
+    let first_line = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let file = seen.path().join(path.file_name().unwrap());
+    std::fs::write(&file, &whole[..first_line]).unwrap();
+    // In pieces, as a reader sees a long batch that is written page by page.
+    let writer = std::thread::spawn(move || {
+        let mut file = std::fs::File::options().append(true).open(file).unwrap();
+        for piece in whole[first_line..].chunks(97) {
+            io::Write::write_all(&mut file, piece).unwrap();
+            std::thread::yield_now();
+        }
+    });
+    while !writer.is_finished() {
+        seen.verified();
+    }
+    writer.join().unwrap();
+    assert_eq!(seen.verified().records, 1_501);
+}
+
+#[test]
 fn what_no_process_wrote_whole_is_stepped_over() {
     for rubbish in [&b""[..], b"\0\0\0\0", b"{\"v\":1,\"i\":0", b"not a line\n"] {
         let bench = Bench::new();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bursar::audit::query;
+use bursar::audit::verify::verify;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -100,7 +101,7 @@ async fn killed_under_load_twenty_times_no_answer_is_without_its_record() {
         let enough = answers.grants() + 25 + round * 4;
         eventually("there is load", || async { (answers.grants() >= enough).then_some(()) }).await;
         rig.kill().await;
-        torn += usize::from(!bursar::audit::verify::verify(&rig.log).unwrap().notes.is_empty());
+        torn += usize::from(!verify(&rig.log).unwrap().notes.is_empty());
         rig.start().await;
         let heard = answers.take();
         granted += heard.iter().filter(|reply| reply.status == 200).count();
