@@ -20,15 +20,17 @@ use crate::access::Role;
 use crate::api::connection::{Listening, Shared, serve};
 use crate::api::{applications, operators};
 use crate::audit::keys::{self, Keys};
-use crate::audit::{self, AuditError, Journal, Mode, Start};
-use crate::broker::{Broker, Reread};
+use crate::audit::stores::NotAsKnown;
+use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Noted, Record, Start};
+use crate::broker::{Broker, Reread, standing};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
 use crate::fault::{Fault, Faults};
+use crate::name::Name;
 use crate::peer::cgroup::ContainerRoots;
 use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
-use crate::store::Shelf;
+use crate::store::{Place, Shelf};
 use crate::systemd::{Inherited, NotInherited};
 use crate::telemetry::Log;
 use crate::time::{Clock, SystemClock};
@@ -37,6 +39,7 @@ use crate::token::{Engine, keep_ahead};
 use providers::Providers;
 use rules::{Reader, shelf_of};
 use sockets::Socket;
+use stores::{Stores, restate, restate_in_each_segment};
 
 pub use check::policies as check_policies;
 pub use rules::Book;
@@ -62,6 +65,9 @@ pub enum NotStarted {
     /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] NotOpened),
+    /// A store is not the one that the audit log knows.
+    #[error(transparent)]
+    Stray(#[from] NotAsKnown),
     /// The audit log cannot be opened: without it nothing is handed out.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -96,19 +102,44 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// Opens the stores and the log of `settings`; `book` is what the agent judges by, where there is an agent.
+    /// Opens the stores and the log of `settings`; `book` is what the agent judges by, where there is an agent. The store
+    /// `accept` is taken as it is, whatever the log knows of it.
     ///
     /// # Errors
     /// [`NotStarted`]; another process that holds a store or the log is named.
-    pub fn open(settings: &Settings, book: Option<&Book>) -> Result<Self, NotStarted> {
+    pub async fn open(settings: &Settings, book: Option<&Book>, accept: Option<&Name>) -> Result<Self, NotStarted> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         make_folder(&settings.agent.state_dir)?;
         let keys = keys::load_or_make(&settings.agent.state_dir, &*random)?;
         let stores = stores::open(settings, &clock, &random)?;
         let shelf = shelf_of(settings, &Shelf { stores, ..Shelf::default() });
         make_folder(&settings.audit.dir)?;
+        let held = stores::hold(&shelf.stores, &settings.audit.dir)?;
+        if let Some(stray) = stores::refused_before(&held, accept) {
+            return Err(stray.into());
+        }
         let journal = open_journal(settings, &keys, book, Arc::clone(&clock))?;
+        let unwritable = |source| AuditError::Unwritable { dir: settings.audit.dir.clone(), source };
+        if let Some(stray) = stores::note(&journal, &held, accept).await.map_err(unwritable)? {
+            journal.stop("refused").await.map_err(unwritable)?;
+            return Err(stray.into());
+        }
         Ok(Self { shelf, journal, keys, clock, random })
+    }
+
+    /// Lays a record that the store of `place` was changed into the open batch.
+    pub fn changed(&self, place: &Place) {
+        if let Some(standing) = standing(&place.store_name, &*place.store) {
+            drop(self.journal.enqueue(&Record::Store(&standing, Noted::Changed)));
+        }
+    }
+
+    /// Records how the stores stand, and ends the log.
+    ///
+    /// # Errors
+    /// [`NotDurable`].
+    pub async fn close(self, reason: &'static str) -> Result<(), NotDurable> {
+        close(&self.journal, &self.shelf.stores, reason).await
     }
 }
 
@@ -122,7 +153,7 @@ impl Agent {
         book.refuse_missing_privilege()?;
         let warnings = std::mem::take(&mut book.warnings);
         let inherited = Inherited::take()?;
-        let rooms = Rooms::open(&read.settings, Some(&book))?;
+        let rooms = Rooms::open(&read.settings, Some(&book), None).await?;
         let sockets = sockets::open(&read.settings.agent, inherited)?;
 
         let Rooms { shelf, journal, keys, clock, random } = rooms;
@@ -149,6 +180,7 @@ impl Agent {
         let serving = serve_all(sockets, &shared)?;
         let mut background = JoinSet::new();
         let of_the_moment = Arc::clone(&broker);
+        background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
         Ok(Self { broker, journal, drain, serving, background, warnings })
     }
@@ -171,10 +203,17 @@ impl Agent {
         self.drain.send_replace(true);
         while self.serving.join_next().await.is_some() {}
         self.background.shutdown().await;
-        if let Err(why) = self.journal.stop("drain").await {
+        let stores = self.broker.rules().shelf.stores.clone();
+        if let Err(why) = close(&self.journal, &stores, "drain").await {
             tracing::error!(%why, "the last record could not be written");
         }
     }
+}
+
+/// The last records before `stop` are those of the stores: the next start finds them at once.
+async fn close(journal: &Journal, stores: &Stores, reason: &'static str) -> Result<(), NotDurable> {
+    let restated = restate(journal, stores).await;
+    journal.stop(reason).await.and(restated)
 }
 
 fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotStarted> {

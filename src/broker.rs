@@ -23,7 +23,8 @@ use futures_util::future::BoxFuture;
 use crate::access::{Action, Audiences, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms, TokenTerms};
 use crate::audit::{
-    Actor, DecisionId, Effect, Intent, Journal, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload, TraceId,
+    Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload,
+    Standing, TraceId,
 };
 use crate::crypto::Random;
 use crate::fault::Faults;
@@ -31,7 +32,7 @@ use crate::name::{Name, StoredName};
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
 use crate::secret::Secret;
-use crate::store::{self, Attempt, Place, Shelf, StoreError, VersionId};
+use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
 use crate::time::{Clock, Moment};
 use crate::token::Provider;
 
@@ -151,6 +152,9 @@ impl Broker {
         };
         // Behind the outcome in the same batch: one sync covers both.
         drop(self.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));
+        if let Some(standing) = standing(&place.store_name, &*place.store) {
+            drop(self.journal.enqueue(&Record::Store(&standing, Noted::Changed)));
+        }
         case.operated(&permit, stored, |_| detail.clone()).await
     }
 
@@ -281,6 +285,12 @@ impl Broker {
         let lease_ends = self.clock.now().wall + PUT_LEASE;
         store::put(&*place.store, &place.name, value, &attempt, lease_ends).await
     }
+}
+
+/// How a store stands, for its record; none where it does not count its changes.
+#[must_use]
+pub fn standing(name: &Name, store: &dyn Store) -> Option<Standing> {
+    Some(Standing { store: name.clone(), id: store.id()?.into(), changes: store.change_counter()? })
 }
 
 /// Lets a value go: the only way from a lease to something that the door can turn into a body.

@@ -4,7 +4,7 @@
 //! outside an effect leaf, and what only one place may do is done nowhere else. Each check is itself
 //! checked: it must find a violation that is planted for it.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -83,9 +83,9 @@ impl Source {
             .path
             .strip_suffix("mod.rs")
             .map_or_else(|| self.path.trim_end_matches(".rs").to_owned() + "/", str::to_owned);
-        let declared = |item: &syn::Item| match item {
-            syn::Item::Mod(room) if room.content.is_none() && is_test(&room.attrs) => Some(room.ident.to_string()),
-            _ => None,
+        let declared = |item: &syn::Item| {
+            let syn::Item::Mod(room) = item else { return None };
+            (room.content.is_none() && is_test(&room.attrs)).then(|| room.ident.to_string())
         };
         self.tree.items.iter().filter_map(declared).map(|name| format!("{folder}{name}.rs")).collect()
     }

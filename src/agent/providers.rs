@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
+use crate::access::SecretId;
 use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Digest;
@@ -99,23 +100,20 @@ impl Draft {
 }
 
 /// The client credential of a provider, where a store keeps it.
-struct Stored {
-    place: Place,
-    store: Name,
-}
+struct Stored(Place);
 
 impl Stored {
     fn of(at: &SecretRef, shelf: &Shelf) -> Result<Self, String> {
-        let store = shelf.stores.get(&at.store).ok_or_else(|| format!("there is no store `{}`", at.store))?;
-        Ok(Self { place: Place { store: Arc::clone(store), name: at.name.clone() }, store: at.store.clone() })
+        let id = SecretId::Stored(at.store.clone(), at.name.clone());
+        shelf.find(&id).map(Self).ok_or_else(|| format!("there is no store `{}`", at.store))
     }
 }
 
 impl Credential for Stored {
     fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
         async {
-            let (store, name) = (&self.store, &self.place.name);
-            match timeout(CREDENTIAL_TIMEOUT, self.place.store.read(name, &Which::Current)).await {
+            let Place { store_name: store, store: open, name } = &self.0;
+            match timeout(CREDENTIAL_TIMEOUT, open.read(name, &Which::Current)).await {
                 Ok(Ok((_, value))) => Ok(Arc::new(value)),
                 Ok(Err(why)) => {
                     Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))

@@ -1,8 +1,13 @@
-//! (E) The stores of the configuration, opened.
+//! (E) The stores of the configuration: opened, and held against what the audit log knows of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::audit::stores::{Held, NotAsKnown};
+use crate::audit::{AuditError, Journal, NotDurable, Noted, Record, backwards};
+use crate::broker::standing;
 use crate::config::Settings;
 use crate::config::meant::{self, StoreKey};
 use crate::crypto::Random;
@@ -24,20 +29,90 @@ pub struct NotOpened {
     pub why: StoreError,
 }
 
+/// How soon a new segment of the log is told how the stores stand.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The stores by name.
+pub(super) type Stores = BTreeMap<Name, Arc<dyn Store>>;
+
 /// Opens every store of `settings`.
 ///
 /// # Errors
 /// The first that cannot be opened.
-pub(super) fn open(
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Random>,
-) -> Result<BTreeMap<Name, Arc<dyn Store>>, NotOpened> {
+pub(super) fn open(settings: &Settings, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Stores, NotOpened> {
     let open = |(name, store): (&Name, &meant::Store)| match one(store, clock, random) {
         Ok(store) => Ok((name.clone(), store)),
         Err(why) => Err(NotOpened { name: name.clone(), why }),
     };
     settings.stores.iter().map(open).collect()
+}
+
+/// Holds the stores that count their changes against the log in `dir`, before it is written to.
+///
+/// # Errors
+/// The log's.
+pub(super) fn hold(stores: &Stores, dir: &Path) -> Result<Vec<Held>, AuditError> {
+    let counting = stores.iter().filter_map(|(name, store)| standing(name, &**store));
+    let mut held: Vec<_> = counting.map(Held::new).collect();
+    backwards::hold(dir, &mut held)?;
+    Ok(held)
+}
+
+/// The first store that is not what the log knows, `accept` aside, where the log has every such refusal already: an agent
+/// that is started again and again does not fill it.
+pub(super) fn refused_before(held: &[Held], accept: Option<&Name>) -> Option<NotAsKnown> {
+    let faults = held.iter().filter_map(|one| Some((one, one.fault()?)));
+    let (accepted, strays): (Vec<_>, Vec<_>) = faults.partition(|(one, _)| accept == Some(&one.found().store));
+    let is_news = !accepted.is_empty() || strays.iter().any(|(_, (_, is_noted))| !is_noted);
+    strays.first().filter(|_| !is_news).map(|(_, (fault, _))| (*fault).clone())
+}
+
+/// Records how each store was found; the first that is not what the log knows, `accept` aside.
+///
+/// # Errors
+/// [`NotDurable`]: nothing may be served then.
+pub(super) async fn note(
+    journal: &Journal,
+    held: &[Held],
+    accept: Option<&Name>,
+) -> Result<Option<NotAsKnown>, NotDurable> {
+    let mut refused = None;
+    for one in held {
+        let noted = match one.fault() {
+            None => Noted::Opened,
+            Some(_) if accept == Some(&one.found().store) => Noted::Accepted,
+            Some((fault, _)) => {
+                refused.get_or_insert_with(|| fault.clone());
+                Noted::Refused
+            }
+        };
+        drop(journal.append(&Record::Store(one.found(), noted)).await?);
+    }
+    Ok(refused)
+}
+
+/// Records how the stores stand, though nothing happened.
+///
+/// # Errors
+/// [`NotDurable`].
+pub(super) async fn restate(journal: &Journal, stores: &Stores) -> Result<(), NotDurable> {
+    for standing in stores.iter().filter_map(|(name, store)| standing(name, &**store)) {
+        drop(journal.append(&Record::Store(&standing, Noted::Restated)).await?);
+    }
+    Ok(())
+}
+
+/// Tells each new segment how the stores stand: so the log knows it when older segments are taken away, and a start
+/// after a crash need not read far. Never returns.
+pub(super) async fn restate_in_each_segment(journal: Journal, stores: Stores) {
+    let mut told = journal.status().segment;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let segment = journal.status().segment;
+        if segment != told && restate(&journal, &stores).await.is_ok() {
+            told = segment;
+        }
+    }
 }
 
 fn one(store: &meant::Store, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<Arc<dyn Store>, StoreError> {

@@ -42,8 +42,13 @@ fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::
 
 /// A token is printable ASCII (RFC 6749 appendix A.12): only the quote and the backslash need care.
 fn escape(token: &[u8], out: &mut Vec<u8>) {
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\');
+    // Looked through without an early end, many bytes at a time: hardly any token has one.
+    if !token.iter().fold(false, |found, byte| found | special(byte)) {
+        return out.extend_from_slice(token);
+    }
     for &byte in token {
-        if matches!(byte, b'"' | b'\\') {
+        if special(&byte) {
             out.push(b'\\');
         }
         out.push(byte);

@@ -13,7 +13,7 @@ use super::reader::Reader;
 
 /// The keys of every kind after `v, i, t, kind`, in their order. Others may follow them.
 #[rustfmt::skip]
-pub const KINDS: [(&str, &[&str]); 11] = [
+pub const KINDS: [(&str, &[&str]); 12] = [
     ("start", &[
         "log", "origin", "agent", "host", "boot", "version", "mode", "durability", "pid", "uid", "policy_digest",
     ]),
@@ -21,6 +21,7 @@ pub const KINDS: [(&str, &[&str]); 11] = [
     ("segment", &["log", "segment", "former"]),
     ("reopen", &["log", "segment", "former", "cause", "errno", "void", "dropped"]),
     ("reload", &["policy_digest", "result", "detail"]),
+    ("store", &["store", "id", "changes", "noted"]),
     ("intent", &["actor", "who", "uid", "facts", "effect", "resource_type", "resource", "scopes", "audience"]),
     ("outcome", &["intent", "result", "code", "detail", "fingerprint", "granted", "lifetime_us", "took_us"]),
     ("release", &[

@@ -89,8 +89,9 @@ fn lines() -> Vec<Vec<u8>> {
     add(9, at(70, 1_402), &put(true));
     add(10, at(71, 0), &put(false));
     add(11, at(80, 0), &body(&Record::Reload(Reload { snapshot: grounds(&[]).snapshot, result: Ok(()) })));
+    add(12, at(85, 0), &body(&Record::Store(&standing(), Noted::Changed)));
     let from = at(0, 0);
-    add(12, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
+    add(13, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
     let former = Former { segment: 1, bytes: 268_435_411, size: 402_117, tail: 0, from, to: at(7_200, 1) };
     add(402_117, at(7_200, 40), &boundary(&Boundary::Segment { log: log(), segment: 2, former: &former }));
     let former =
@@ -202,6 +203,11 @@ fn put(online: bool) -> Vec<u8> {
     body(&Record::Operation(Operation { access: &access, grounds: &grounds(&["operators"]), result, detail }))
 }
 
+fn standing() -> Standing {
+    let (store, id) = ("local".parse().unwrap(), "0f0e0d0c-0b0a-4908-8706-050403020100".into());
+    Standing { store, id, changes: 41 }
+}
+
 fn written_anew(index: u64) -> Vec<u8> {
     let result = OutcomeOf::Failed { code: "provider_error", detail: "status 400 and `invalid_client`" };
     let mut body = body(&Record::Outcome(Outcome { intent: 404_998, result, took: Duration::from_micros(40_118) }));
@@ -282,22 +288,4 @@ fn a_question_that_fits_has_room_for_its_release() {
     let lease = Lease::grant(permit, Arc::new(Secret::new(Vec::new())), Terms::Token(TokenTerms { scopes, ..terms }));
     let release = Release { account: lease.account(), took: Duration::MAX, trace: Some(TRACE) };
     body(&Record::Release(release));
-}
-
-/// `cargo test --release --lib audit::golden::rendering -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn rendering_takes() {
-    let (record, mut out) = (release(), Vec::with_capacity(4_096));
-    let clock = crate::time::SystemClock;
-    let before = crate::time::Clock::now(&clock);
-    for nth in 0..1_000_000 {
-        out.clear();
-        let mut body = Vec::with_capacity(1_024);
-        line::body(&record, &mut body).unwrap();
-        line::finish(nth, before.wall, std::hint::black_box(&body), &mut out);
-        std::hint::black_box(&out);
-    }
-    let took = crate::time::Clock::now(&clock).since(before);
-    eprintln!("{} ns a line of {} bytes", took.as_nanos() / 1_000_000, out.len());
 }

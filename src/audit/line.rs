@@ -10,6 +10,7 @@ use crate::time::Wall;
 
 use super::body::{Body, digits, micros};
 use super::layout::Former;
+use super::stores::{Noted, Standing};
 use super::{
     Actor, Asked, Durability, Effect, Intent, LogId, MAX_LINE_BYTES, MAX_NUMBER, NotDurable, Offline, Operation,
     Outcome, OutcomeOf, Record, Refusal, Release, Reload, Start, Suppressed, TraceId, VERSION, Whose,
@@ -52,6 +53,7 @@ pub(super) fn body(record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), NotDura
         Record::Operation(it) => operation(body, it),
         Record::Offline(it) => offline(body, it),
         Record::Reload(it) => reload(body, it),
+        Record::Store(it, noted) => store(body, it, *noted),
     }
     body.0.push(b'}');
     let length = out.len() - from;
@@ -326,6 +328,14 @@ fn reload(body: &mut Body<'_>, reload: &Reload<'_>) {
             body.detail("detail", why);
         }
     }
+}
+
+fn store(body: &mut Body<'_>, standing: &Standing, noted: Noted) {
+    body.kind("store");
+    body.text("store", standing.store.as_str());
+    body.detail("id", &standing.id);
+    body.number("changes", standing.changes);
+    body.text("noted", noted.as_str());
 }
 
 /// `actor, who, uid, facts` of a workload or operator.

@@ -5,6 +5,7 @@
 //! look like, [`chain`] which bytes of a directory are the log, [`verify`] and [`query`] read it.
 
 pub mod archive;
+pub mod backwards;
 mod batch;
 mod body;
 pub mod chain;
@@ -25,6 +26,7 @@ mod reader;
 pub mod recover;
 pub mod refusals;
 pub mod segment;
+pub mod stores;
 pub mod told;
 pub mod verify;
 mod writer;
@@ -42,6 +44,7 @@ pub use error::{AuditError, NotDurable};
 pub use ids::{DecisionId, LogId, NotADecisionId, NotALogId};
 pub use journal::Journal;
 pub use pending::Pending;
+pub use stores::{Noted, Standing};
 
 /// The `v` of every line that this version writes.
 pub const VERSION: u8 = 1;
@@ -73,6 +76,8 @@ pub enum Record<'a> {
     Offline(Offline<'a>),
     /// Configuration and policy were read anew.
     Reload(Reload<'a>),
+    /// How a store stands that counts its changes.
+    Store(&'a Standing, Noted),
 }
 
 impl Record<'_> {
@@ -89,7 +94,8 @@ impl Record<'_> {
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_) => true,
+            | Self::Reload(_)
+            | Self::Store(..) => true,
         }
     }
 
@@ -102,7 +108,8 @@ impl Record<'_> {
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_) => None,
+            | Self::Reload(_)
+            | Self::Store(..) => None,
         }
     }
 }

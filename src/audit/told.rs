@@ -55,6 +55,10 @@ fn end(line: &Line) -> Option<String> {
         "suppressed" => Some(format!("{} refusals", line.number("total").unwrap_or(0))),
         "start" => joined(&[said("agent"), said("version")]),
         "stop" => said("reason").map(str::to_owned),
+        "store" => {
+            let changes = line.number("changes").map(|changes| format!("{changes} changes"));
+            joined(&[said("store"), said("noted"), changes.as_deref()])
+        }
         "reopen" => said("cause").map(str::to_owned),
         _ => None,
     }
@@ -82,6 +86,6 @@ mod tests {
     #[test]
     fn nothing_in_a_log_steers_the_terminal() {
         let shown = shown("a \u{1b}[2J\u{9b}31m\u{202e}\n`é` \"q\" \\ 'x'");
-        assert_eq!(shown, "a \\u{1b}[2J\\u{9b}31m\\u{202e}\\n`é` \"q\" \\ 'x'");
+        assert_eq!(shown, "a \\u{1b}[2J\\u{9b}31m\\u{202e}\\u{a}`é` \"q\" \\ 'x'");
     }
 }

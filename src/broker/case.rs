@@ -78,7 +78,8 @@ impl Case<'_> {
         if line::fits(&access) {
             return Ok(access);
         }
-        let why = Why::InvalidRequest("more scopes and audiences than one record can hold: ask for less at once".into());
+        let why =
+            Why::InvalidRequest("more scopes and audiences than one record can hold: ask for less at once".into());
         Err(self.refuse(Some(&access.who), Some(self.asked(&access.resource)), None, why, "").await)
     }
 

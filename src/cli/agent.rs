@@ -109,6 +109,7 @@ fn trouble(why: NotStarted) -> Trouble {
         | NotStarted::Audit(_)
         | NotStarted::Socket(_)
         | NotStarted::Inherited(_)
+        | NotStarted::Stray(_)
         | NotStarted::Folder { .. }
         | NotStarted::Runtime(_)) => Trouble::failed(other.to_string()),
     }

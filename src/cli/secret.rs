@@ -43,6 +43,14 @@ enum Verb {
     },
     /// List secrets, without values
     List,
+    /// Take a store as it is, though the audit log knows a newer one or another
+    ///
+    /// The agent does not start on a file that was restored from a backup, or was removed and made anew. See that
+    /// this is what happened; then this records that you did, and the agent starts again.
+    Accept {
+        /// The store's name in the configuration
+        store: Name,
+    },
 }
 
 type Listed = BTreeMap<Name, Vec<String>>;
@@ -71,6 +79,10 @@ impl Secret {
                 };
                 shown_list(globals, &listed)
             }
+            Verb::Accept { store } if agent => Err(Trouble::failed(format!(
+                "the agent runs, so `{store}` is the store that the audit log knows: nothing is to be accepted"
+            ))),
+            Verb::Accept { store } => accept(globals, store),
         }
     }
 }
@@ -98,7 +110,10 @@ fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<Stri
         };
         let place = rooms.shelf.find(name).ok_or_else(unknown)?;
         let attempt = Attempt::new(&SystemRandom).map_err(|why| StoreError::Unavailable(why.to_string()))?;
-        let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await?;
+        let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await;
+        // Also where it failed: a part of it may have been written.
+        rooms.changed(&place);
+        let version = version?;
         Ok((version.to_string(), version.to_string()))
     })
 }
@@ -122,10 +137,8 @@ fn offline<T>(
     act: impl AsyncFnOnce(&Rooms) -> Result<(T, String), StoreError>,
 ) -> Result<T, Trouble> {
     let read = config::load(&globals.config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
-    runtime.block_on(async {
-        let rooms = Rooms::open(&read.settings, None).map_err(|why| Trouble::failed(why.to_string()))?;
+    runtime()?.block_on(async {
+        let rooms = Rooms::open(&read.settings, None, None).await.map_err(|why| Trouble::failed(why.to_string()))?;
         let done = act(&rooms).await;
         let (result, detail) = match &done {
             Ok((_, detail)) => ("ok", detail.clone()),
@@ -136,10 +149,33 @@ fn offline<T>(
         let unrecorded =
             |why: crate::audit::NotDurable| Trouble::failed(format!("it is done, but not recorded: {why}"));
         let receipt = rooms.journal.append(&record).await.map_err(unrecorded)?;
-        rooms.journal.stop("offline").await.map_err(unrecorded)?;
+        rooms.close("offline").await.map_err(unrecorded)?;
         let decision = receipt.decision().to_string();
         done.map(|(value, _)| value).map_err(|error| Trouble::failed(error.to_string()).decision(decision))
     })
+}
+
+fn accept(globals: &Globals, store: &Name) -> Outcome {
+    let read = config::load(&globals.config)?;
+    if !read.settings.stores.contains_key(store) {
+        return Err(Trouble::failed(format!("there is no store `{store}` in the configuration")));
+    }
+    let failed = |why: &dyn std::fmt::Display| Trouble::failed(why.to_string());
+    runtime()?.block_on(async {
+        let rooms = Rooms::open(&read.settings, None, Some(store)).await.map_err(|why| failed(&why))?;
+        rooms.close("offline").await.map_err(|why| failed(&why))
+    })?;
+    if globals.json {
+        show::json(&json!({ "store": store }))?;
+    } else {
+        show::line(format!("{store}: the audit log knows it as it stands"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))
 }
 
 fn shown_put(globals: &Globals, name: &SecretId, version: &str) -> Outcome {

@@ -65,6 +65,8 @@ mod tests {
             assert!(withheld.show(echo, 200).starts_with("(not shown"), "{echo}");
         }
         assert_eq!(withheld.show("the horse is wrong", 200), "the horse is wrong");
+        let made_up = self::withheld(&["xxxxx..."]).show(&"x".repeat(30), 10);
+        assert!(made_up.starts_with("(not shown"), "{made_up}");
     }
 
     #[test]

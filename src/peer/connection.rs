@@ -70,8 +70,34 @@ struct Remembered {
 /// The facts that the process can change, as far as they were asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Changing {
-    cgroup: Option<Box<str>>,
+    cgroup: Option<Stood>,
     exe: Option<Option<Stamp>>,
+}
+
+/// Where the process stood: the text of its cgroup file, and the number of that cgroup.
+#[derive(Debug, PartialEq, Eq)]
+struct Stood {
+    text: Box<str>,
+    id: Option<u64>,
+}
+
+impl Stood {
+    /// Reads where `process` stands, and what `placement` makes of it.
+    fn of<T>(process: &Process, placement: impl FnOnce(&str) -> T) -> (Self, T) {
+        let before = process.cgroup_id();
+        process.cgroup(|text| {
+            // The number stands for the text only if the process did not move while the text was read.
+            let id = before.filter(|id| !text.is_empty() && process.cgroup_id() == Some(*id));
+            (Self { text: text.into(), id }, placement(text))
+        })
+    }
+
+    fn still(&self, process: &Process) -> bool {
+        match self.id {
+            Some(_) => process.cgroup_id() == self.id,
+            None => process.cgroup(|now| now == &*self.text),
+        }
+    }
 }
 
 impl Peer {
@@ -158,7 +184,7 @@ impl Peer {
         let memory = self.memory();
         let known = memory.as_ref().filter(|it| it.generation == registry.generation() && it.role == role)?;
         let Changing { cgroup, exe } = &known.rests_on;
-        let same_cgroup = cgroup.as_ref().is_none_or(|then| self.process.cgroup(|now| now == &**then));
+        let same_cgroup = cgroup.as_ref().is_none_or(|then| then.still(&self.process));
         let same_exe = exe.is_none_or(|then| self.process.exe() == then);
         (same_cgroup && same_exe).then(|| Arc::clone(&known.workload))
     }
@@ -206,7 +232,7 @@ impl Peer {
 struct Seen<'a> {
     peer: &'a Peer,
     ids: &'a Ids,
-    cgroup: OnceCell<(Box<str>, Placement)>,
+    cgroup: OnceCell<(Stood, Placement)>,
     exe: OnceCell<Option<Stamp>>,
     unhashed: Cell<bool>,
 }
@@ -217,7 +243,7 @@ impl<'a> Seen<'a> {
     }
 
     fn changing(self) -> Changing {
-        Changing { cgroup: self.cgroup.into_inner().map(|(text, _)| text), exe: self.exe.into_inner() }
+        Changing { cgroup: self.cgroup.into_inner().map(|(stood, _)| stood), exe: self.exe.into_inner() }
     }
 
     /// The executable; absent once it is another than the first that was seen on this connection: a connection
@@ -250,8 +276,8 @@ impl Facts for Seen<'_> {
     }
 
     fn placement(&self) -> &Placement {
-        let read = |text: &str| (text.into(), cgroup::placement(text, &self.peer.sources.roots));
-        &self.cgroup.get_or_init(|| self.peer.process.cgroup(read)).1
+        let read = |text: &str| cgroup::placement(text, &self.peer.sources.roots);
+        &self.cgroup.get_or_init(|| Stood::of(&self.peer.process, read)).1
     }
 
     fn runs(&self, path: &Path) -> bool {

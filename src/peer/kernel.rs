@@ -1,6 +1,9 @@
-//! (E) Three calls to the kernel that no safe crate offers whole: a socket that names its senders, the
-//! peer's groups, and a read that comes with its sender.
-#![expect(unsafe_code, reason = "`rustix` has no pid 0 in credentials, and no crate reads SO_PEERGROUPS")]
+//! (E) Four calls to the kernel that no safe crate offers whole: a socket that names its senders, the
+//! peer's groups, a read that comes with its sender, and the number of a process's cgroup.
+#![expect(
+    unsafe_code,
+    reason = "`rustix` has no pid 0 in credentials, and no crate reads SO_PEERGROUPS or PIDFD_GET_INFO"
+)]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -65,6 +68,21 @@ pub(super) fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
         groups.resize(needed, 0);
     }
 }
+
+/// The number of the cgroup in which the process of a pidfd stands in the unified tree (`PIDFD_GET_INFO`, Linux 6.13).
+///
+/// No two cgroups of one boot have the same, and none of the unified tree changes its path while it lives. None
+/// where the kernel does not say.
+pub(super) fn cgroup_id(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    // SAFETY: all zeroes is a valid `pidfd_info`.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = PIDFD_INFO_CGROUPID;
+    // SAFETY: the request states the size of `info`, which lives through the call.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_CGROUPID != 0).then_some(info.cgroupid)
+}
+
+const PIDFD_INFO_CGROUPID: u64 = libc::PIDFD_INFO_CGROUPID as u64;
 
 /// Who wrote what was read, as the kernel says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

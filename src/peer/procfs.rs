@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::Unidentified;
 use super::socket::Connector;
+use super::{Unidentified, kernel};
 
 /// More than `status` and `fdinfo` of a process hold.
 const MAX_BYTES: usize = 64 << 10;
@@ -70,6 +70,11 @@ impl Process {
         let text = self.open_cgroup().and_then(|file| rustix::io::pread(file, &mut buffer, 0).ok());
         let whole = text.map(|(text, _)| &*text).filter(|text| text.len() < CGROUP_BYTES);
         read(whole.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or(""))
+    }
+
+    /// The number of its cgroup, which costs a tenth of the text; none before Linux 6.13.
+    pub(super) fn cgroup_id(&self) -> Option<u64> {
+        self.pidfd.as_ref().filter(|_| self.readable).and_then(|pidfd| kernel::cgroup_id(pidfd.as_fd()))
     }
 
     fn open_cgroup(&self) -> Option<&OwnedFd> {

@@ -86,6 +86,11 @@ pub trait Store: Send + Sync + 'static {
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// The store's own id, made with it, where it counts its changes: it tells its file from another's.
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
     /// How many changes were ever written, where the store counts them. The audit log records it with each change and
     /// at start; a smaller one than the log's last means that an older file was put back.
     fn change_counter(&self) -> Option<u64> {

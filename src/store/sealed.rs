@@ -71,12 +71,6 @@ impl SealedStore {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), id, changes, clock, random })
     }
 
-    /// The store's own id, a UUID made with it.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
     async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Books) -> Result<T, StoreError> + Send + 'static,
@@ -166,6 +160,10 @@ impl Store for SealedStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let (name, version, attempt) = (name.clone(), version.clone(), attempt.clone());
         self.ask(move |books| books.change(&name, None, |versions| versions.retire(&version, &attempt))).boxed()
+    }
+
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
     }
 
     fn change_counter(&self) -> Option<u64> {

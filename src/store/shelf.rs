@@ -20,6 +20,8 @@ pub struct Shelf {
 /// A secret's place: its store, and its name there.
 #[derive(Clone)]
 pub struct Place {
+    /// The store's name in the configuration.
+    pub store_name: Name,
     /// The store.
     pub store: Arc<dyn Store>,
     /// Its name there.
@@ -34,8 +36,8 @@ impl Shelf {
             SecretId::Entry(entry) => self.entries.get(entry)?,
             SecretId::Stored(store, name) => &(store.clone(), name.clone()),
         };
-        let store = Arc::clone(self.stores.get(store)?);
-        Some(Place { store, name: name.clone() })
+        let (store_name, store) = self.stores.get_key_value(store)?;
+        Some(Place { store_name: store_name.clone(), store: Arc::clone(store), name: name.clone() })
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod agent;
 mod audit;
+mod canary;
 mod cli;
 mod config;
 mod corpus;
@@ -23,6 +24,7 @@ mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
+mod rollback;
 mod secret;
 mod store;
 mod store_conformance;

@@ -5,7 +5,7 @@
 //! what was not wiped.
 
 mod allocator;
-mod memory;
+pub(crate) mod memory;
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;

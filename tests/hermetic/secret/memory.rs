@@ -7,37 +7,61 @@ use std::os::unix::fs::FileExt;
 const PAGE_BYTES: usize = 4_096;
 const EMPTY: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
-pub(super) struct Memory {
+pub(crate) struct Memory {
     pid: u32,
 }
 
+/// A mapping, and how often what was looked for stands in it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    range: Range<usize>,
+    /// As `/proc/<pid>/maps` shows it: permissions, and the file or `[heap]` or nothing.
+    named: String,
+    /// The kernel's flags (`VmFlags`, proc_pid_smaps(5)).
+    flags: Vec<String>,
+    pub(crate) count: usize,
+}
+
+impl Place {
+    /// Whether it is left out of core dumps and wiped on fork: the arena's mappings are, and no others.
+    pub(crate) fn is_arena(&self) -> bool {
+        ["dd", "wf"].iter().all(|flag| self.flags.iter().any(|has| has == flag))
+    }
+}
+
 impl Memory {
-    pub(super) fn of(pid: u32) -> Self {
+    pub(crate) fn of(pid: u32) -> Self {
         Self { pid }
     }
 
-    /// How often `needle` stands in the memory that can be read: heap, arena, stacks, program, all of it.
-    pub(super) fn count(&self, needle: &[u8]) -> usize {
+    /// How often `needle` stands in the memory that can be written: heap, arena, stacks, all of it.
+    pub(crate) fn count(&self, needle: &[u8]) -> usize {
+        self.find(needle).iter().map(|place| place.count).sum()
+    }
+
+    /// Every mapping in which `needle` stands. Those that cannot be written are as the program's files are.
+    pub(crate) fn find(&self, needle: &[u8]) -> Vec<Place> {
         let memory = File::open(format!("/proc/{}/mem", self.pid)).unwrap();
-        self.mappings().iter().map(|(range, _)| count_in(&memory, range, needle)).sum()
+        let written = self.mappings().into_iter().filter(|place| place.named.starts_with("rw"));
+        let counted = written.map(|place| Place { count: count_in(&memory, &place.range, needle), ..place });
+        counted.filter(|place| place.count > 0).collect()
     }
 
-    /// The kernel's flags of the mapping that holds `address` (`VmFlags`, proc_pid_smaps(5)).
-    pub(super) fn flags(&self, address: usize) -> Vec<String> {
-        let mappings = self.mappings();
-        let (_, flags) = mappings.iter().find(|(range, _)| range.contains(&address)).unwrap();
-        flags.split_whitespace().map(Into::into).collect()
+    /// The kernel's flags of the mapping that holds `address`.
+    pub(crate) fn flags(&self, address: usize) -> Vec<String> {
+        self.mappings().into_iter().find(|place| place.range.contains(&address)).unwrap().flags
     }
 
-    fn mappings(&self) -> Vec<(Range<usize>, String)> {
+    fn mappings(&self) -> Vec<Place> {
         let text = fs::read_to_string(format!("/proc/{}/smaps", self.pid)).unwrap();
-        let mut mappings = Vec::new();
+        let mut mappings: Vec<Place> = Vec::new();
         for line in text.lines() {
             if let Some(flags) = line.strip_prefix("VmFlags:") {
-                let last: &mut (Range<usize>, String) = mappings.last_mut().unwrap();
-                last.1 = flags.to_owned();
-            } else if let Some(range) = line.split(' ').next().and_then(parse_range) {
-                mappings.push((range, String::new()));
+                mappings.last_mut().unwrap().flags = flags.split_whitespace().map(Into::into).collect();
+            } else if let Some((range, named)) =
+                line.split_once(' ').and_then(|(range, rest)| Some((parse_range(range)?, rest)))
+            {
+                mappings.push(Place { range, named: named.to_owned(), flags: Vec::new(), count: 0 });
             }
         }
         mappings
