@@ -48,6 +48,17 @@ pub enum Server {
     Endpoint(EndpointUrl),
 }
 
+impl Server {
+    /// Whether it is reached without TLS, which only loopback is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Issuer(issuer) => issuer.url().is_plain(),
+            Self::Endpoint(url) => url.is_plain(),
+        }
+    }
+}
+
 /// By which parameter a provider is told for whom a token is; repeated where there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AudienceParameter {

@@ -65,6 +65,14 @@ impl Tls {
             Roots::Own(own) => client_config(Arc::clone(&own.0)),
         }
     }
+
+    /// A configuration under which every certificate is refused.
+    ///
+    /// # Errors
+    /// [`NoTls::NoVersions`].
+    pub(super) fn that_trusts_nobody() -> Result<ClientConfig, NoTls> {
+        client_config(Arc::new(RootCertStore::empty()))
+    }
 }
 
 fn system_roots() -> Result<RootCertStore, NoTls> {

@@ -37,8 +37,13 @@ impl Wire {
     /// # Errors
     /// [`NoTls`], when the roots that `settings` want are not there.
     pub(super) fn new(settings: &Settings, tls: &Tls) -> Result<Self, NoTls> {
+        let config = match tls.config(&settings.roots) {
+            // Plain http to loopback needs no authority; where the host has none, https from there is refused.
+            Err(NoTls::NoSystemRoots) if settings.server.is_plain() => Tls::that_trusts_nobody(),
+            config => config,
+        };
         let client = Client::builder()
-            .tls_backend_preconfigured(tls.config(&settings.roots)?)
+            .tls_backend_preconfigured(config?)
             .dns_resolver(Arc::new(Resolver))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

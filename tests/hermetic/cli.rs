@@ -99,6 +99,14 @@ fn trouble_goes_to_standard_error_also_as_json() {
 }
 
 #[test]
+fn the_tour_holds_also_where_the_system_has_no_certificate_authorities() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
+    command.args(["dev", "--once"]).env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let output = command.output().unwrap();
+    assert_eq!(exit(&output), 0, "{}{}", stdout(&output), stderr(&output));
+}
+
+#[test]
 fn what_is_generated_is_whole() {
     let schema: Value = serde_json::from_slice(&bursar(&["config", "schema"]).stdout).unwrap();
     assert_eq!(schema["properties"]["agent"]["default"]["socket"], "/run/bursar/bursar.sock");
