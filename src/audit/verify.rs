@@ -266,7 +266,7 @@ mod tests {
         let (record, half, long) = (record.as_bytes(), &record.as_bytes()[..40], vec![b'x'; 3 * MAX_LINE_BYTES]);
         assert_eq!(after(&[record, half].concat()), None, "it became whole since it was looked at");
         assert_eq!(after(half), Some(0));
-        assert_eq!(after(&[b"rubbish\n", &record[..], record, half].concat()), Some(2));
+        assert_eq!(after(&[b"rubbish\n".as_slice(), record, record, half].concat()), Some(2));
         assert_eq!(after(&[&long[..], b"\n", record].concat()), Some(1));
         assert_eq!(after(&[0; 4_096]), Some(0));
     }
