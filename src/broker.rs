@@ -143,6 +143,8 @@ impl Broker {
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
         let intent = self.journal.append(&Record::Intent(intent)).await?.decision().index;
         let stored = self.store(&place, value).await;
+        // It may be the credential for which a provider has refused us.
+        rules.providers.values().for_each(|provider| provider.forgive());
         // A crash here leaves an intent without outcome: the store says whether the version became Current.
         let took = self.clock.now().since(began);
         let detail = stored.as_ref().map_or_else(ToString::to_string, ToString::to_string);
@@ -188,8 +190,8 @@ impl Broker {
 
         let permit = case.permit(&rules, Resource::Agent).await?;
         let reloaded = self.reload_unasked().await;
-        let result = if reloaded.is_ok() { "ok" } else { "faults" };
-        case.operated(&permit, Ok(reloaded), |_| result.to_owned()).await
+        let kept = if reloaded.is_ok() { "" } else { "faults: the old rules stay" };
+        case.operated(&permit, Ok(reloaded), |_| kept.to_owned()).await
     }
 
     /// Reads configuration and policies anew: all or nothing. For SIGHUP, whose sender the kernel has judged.

@@ -80,11 +80,12 @@ pub fn verify(dir: &Path) -> Result<Verified, AuditError> {
     }
     for file in &chain.void {
         let length = std::fs::metadata(file).map_err(AuditError::io(file))?.len();
-        verified.note(
-            file,
-            None,
-            format!("nothing in it is valid ({length} bytes): it was begun while the disk failed"),
-        );
+        let what = format!("nothing in it is valid ({length} bytes)");
+        if chain.segments.is_empty() && length > 0 {
+            verified.fault(file, None, format!("{what}, and no other segment accounts for it"));
+        } else {
+            verified.note(file, None, format!("{what}: it was begun while the disk failed"));
+        }
     }
     for segment in &chain.segments {
         verified.segment(segment).map_err(AuditError::io(&segment.path))?;

@@ -68,7 +68,11 @@ struct Query {
 
 impl Audit {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let dir = globals.audit_dir(self.dir.as_deref());
+        let dir = globals.audit_dir(self.dir.as_deref())?;
+        if !dir.is_dir() {
+            let help = "name the log's folder with `--dir`, or the configuration of its agent with `--config`";
+            return Err(Trouble::failed(format!("there is no log in `{}`", dir.display())).help(help));
+        }
         match &self.verb {
             Verb::Verify => verify(globals, &dir),
             Verb::Query(Query { decision: Some(id), .. }) => one(globals, &dir, *id),
@@ -157,6 +161,9 @@ fn print(globals: &Globals, line: &Line) -> Result<(), Trouble> {
 
 fn verify(globals: &Globals, dir: &Path) -> Outcome {
     let verified = verify::verify(dir).map_err(unread)?;
+    if verified.log.is_none() && verified.holds() {
+        return Err(Trouble::failed(format!("there is no log in `{}`", dir.display())));
+    }
     let exit = if verified.holds() { Exit::Done } else { Exit::Tampering };
     if globals.json {
         show::json(&report(&verified))?;

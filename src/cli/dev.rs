@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::Scope;
@@ -76,8 +77,7 @@ fn shown(runtime: &Runtime, once: bool) -> Outcome {
         tour(&mut stage, &mut scene).await.map_err(failed)?;
         if !once {
             farewell(&stage, &scene);
-            // Whether the signal can be heard or not: the end is the end.
-            let _ = tokio::signal::ctrl_c().await;
+            told_to_end().await;
         }
         scene.strike().await;
         match stage.failed() {
@@ -112,8 +112,22 @@ impl IssuerAlone {
             // It protects nothing: it was made for this run, and the issuer listens on loopback.
             show::line(format!("client_secret  {secret}"))?;
         }
-        let _ = tokio::signal::ctrl_c().await;
+        told_to_end().await;
         Ok(Exit::Done)
+    }
+}
+
+/// SIGINT, SIGTERM or SIGHUP. Where none can be heard it ends at once: the end is the end.
+async fn told_to_end() {
+    let heard = |kind| async move {
+        if let Ok(mut signal) = signal(kind) {
+            signal.recv().await;
+        }
+    };
+    tokio::select! {
+        () = heard(SignalKind::interrupt()) => {}
+        () = heard(SignalKind::terminate()) => {}
+        () = heard(SignalKind::hangup()) => {}
     }
 }
 

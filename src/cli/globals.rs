@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::load::{self, DEFAULT_FILE};
-use crate::config::{self, Settings, said};
+use crate::config::{self, said};
+use crate::fault::Faults;
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -46,16 +47,13 @@ impl Globals {
     }
 
     /// Where the audit log is: as told, else as configured.
-    #[must_use]
-    pub fn audit_dir(&self, told: Option<&Path>) -> PathBuf {
-        told.map_or_else(
-            || self.settings().map_or_else(|| PathBuf::from("/var/lib/bursar/audit"), |settings| settings.audit.dir),
-            Path::to_owned,
-        )
-    }
-
-    /// The configuration, where this user may read it and it has no fault: applications often may not.
-    fn settings(&self) -> Option<Settings> {
-        config::load(&self.config).ok().map(|read| read.settings)
+    ///
+    /// # Errors
+    /// The faults of the configuration: a log that it does not name must not be taken for the one that it does.
+    pub fn audit_dir(&self, told: Option<&Path>) -> Result<PathBuf, Faults> {
+        match told {
+            Some(dir) => Ok(dir.to_owned()),
+            None => config::load(&self.config).map(|read| read.settings.audit.dir),
+        }
     }
 }

@@ -20,6 +20,9 @@ impl Reload {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         let Reloaded { faults } = granted(ask(&globals.admin_socket(), Call::post("/reload"))?)?;
+        if !faults.is_empty() && !globals.json {
+            show::line("not reloaded: the old configuration and policies stay in force")?;
+        }
         faults.or(())?;
         if globals.json {
             show::json(&serde_json::json!({ "reloaded": true }))?;

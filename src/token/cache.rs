@@ -81,6 +81,11 @@ impl Cache {
         all.values().flat_map(HashMap::values).cloned().collect()
     }
 
+    /// What failed may be asked for again at once: what it failed for may have been mended.
+    pub(super) fn forgive(&self) {
+        lock(&self.0).values().flat_map(HashMap::values).for_each(|entry| lock(&entry.state).failed = None);
+    }
+
     /// How many tokens are held that are still alive.
     pub(super) fn alive(&self, now: Moment) -> usize {
         lock(&self.0).values().flat_map(HashMap::values).filter(|entry| entry.is_alive(now)).count()

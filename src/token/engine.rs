@@ -136,6 +136,11 @@ impl Provider {
         }
     }
 
+    /// Forgets what failed, so that the next who asks is not told of a failure that may have been mended.
+    pub fn forgive(&self) {
+        self.cache.forgive();
+    }
+
     /// How many tokens are held that are alive.
     #[must_use]
     pub fn tokens(&self) -> usize {
