@@ -26,7 +26,7 @@ pub fn hold(dir: &Path, stores: &mut [Held]) -> Result<(), AuditError> {
         return Ok(());
     }
     for segment in Chain::read(dir)?.segments.iter().rev() {
-        let settled = |line: &Line| stores.iter_mut().fold(true, |all, held| held.take(line) && all);
+        let settled = |line: &Line| stores.iter_mut().map(|held| held.take(line)).filter(|done| !done).count() == 0;
         if until(segment, settled).map_err(AuditError::io(&segment.path))? {
             break;
         }
