@@ -21,10 +21,10 @@ pub struct Target {
     pub mutations: u32,
 }
 
-/// Parsers that take a microsecond or so, some hundred, and some thousand.
+/// For parsers that take microseconds, some hundred of them, and milliseconds.
 const QUICK: u32 = 300;
-const SLOW: u32 = 12;
-const SLOWEST: u32 = 2;
+const SLOW: u32 = 60;
+const SLOWEST: u32 = 3;
 
 const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
     Target { name, run, mutations }

@@ -17,7 +17,10 @@ mod syntax;
 mod walk;
 mod words;
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -47,7 +50,7 @@ pub struct Source {
 /// # Errors
 /// Every key that `T` does not know (with the keys it does), every value of the wrong kind, every
 /// required key that is missing, and every syntax error.
-pub fn read<T: DeserializeOwned + JsonSchema>(file: &Path, text: &str) -> Result<T, Faults> {
+pub fn read<T: DeserializeOwned + JsonSchema + 'static>(file: &Path, text: &str) -> Result<T, Faults> {
     let source = Source { file: file.to_owned(), text: text.to_owned() };
     read_all(&[source]).map(|(value, _)| value)
 }
@@ -59,7 +62,7 @@ pub fn read<T: DeserializeOwned + JsonSchema>(file: &Path, text: &str) -> Result
 ///
 /// # Errors
 /// As [`read`], and every key or entry that two files define, naming both places.
-pub fn read_all<T: DeserializeOwned + JsonSchema>(sources: &[Source]) -> Result<(T, Places), Faults> {
+pub fn read_all<T: DeserializeOwned + JsonSchema + 'static>(sources: &[Source]) -> Result<(T, Places), Faults> {
     let (whole, places) = walk_all::<T>(sources)?;
     T::deserialize(toml::Deserializer::from(Spanned::new(0..0, whole)))
         .map(|value| (value, places))
@@ -72,7 +75,7 @@ pub fn read_all<T: DeserializeOwned + JsonSchema>(sources: &[Source]) -> Result<
 ///
 /// # Errors
 /// As [`read`].
-pub fn check<T: JsonSchema>(file: &Path, text: &str) -> Result<(), Faults> {
+pub fn check<T: JsonSchema + 'static>(file: &Path, text: &str) -> Result<(), Faults> {
     let source = Source { file: file.to_owned(), text: text.to_owned() };
     walk_all::<T>(&[source]).map(|_| ())
 }
@@ -86,8 +89,8 @@ pub fn glimpse(text: &str, table: &str, key: &str) -> Option<String> {
 }
 
 /// The documents as one tree that passed the walk, and where its keys stand.
-fn walk_all<T: JsonSchema>(sources: &[Source]) -> Result<(DeTable<'_>, Places), Faults> {
-    let shape = Shape::of(&schema::inlined::<T>()).map_err(|keyword| defect(sources, &keyword))?;
+fn walk_all<T: JsonSchema + 'static>(sources: &[Source]) -> Result<(DeTable<'_>, Places), Faults> {
+    let shape = shape_of::<T>().map_err(|keyword| defect(sources, &keyword))?;
     let mut faults = Faults::default();
     let mut marks = Marks::default();
     let mut whole = DeTable::default();
@@ -98,6 +101,18 @@ fn walk_all<T: JsonSchema>(sources: &[Source]) -> Result<(DeTable<'_>, Places), 
     let places = marks.places(sources);
     faults.append(places.duplicates());
     faults.or((whole, places))
+}
+
+/// The shape of a `T`. It is made once in a process: it is a part of the program, and its patterns are slow to compile.
+fn shape_of<T: JsonSchema + 'static>() -> Result<Arc<Shape>, String> {
+    static KNOWN: Mutex<BTreeMap<TypeId, Arc<Shape>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shape) = known.get(&TypeId::of::<T>()) {
+        return Ok(Arc::clone(shape));
+    }
+    let shape = Arc::new(Shape::of(&schema::inlined::<T>())?);
+    known.insert(TypeId::of::<T>(), Arc::clone(&shape));
+    Ok(shape)
 }
 
 /// Parses one file, walks it, and notes where its keys stand.
