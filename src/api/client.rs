@@ -61,7 +61,7 @@ pub struct Complaint {
 pub enum NoAnswer {
     /// Nobody listens there, or we may not connect. A verb that has another way takes it then.
     #[error(
-        "no bursar answers at `{socket}`: {error}; is the agent running, and is this its socket (`BURSAR_SOCKET`)?"
+        "no bursar answers at `{socket}`: {error}; does it run, is this its socket (`--socket`, `--admin-socket`)?"
     )]
     Connect {
         /// The socket.

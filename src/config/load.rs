@@ -118,7 +118,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Fault {
     let place = Place::file(file);
     if error.kind() == io::ErrorKind::NotFound {
         return Fault::new(place, format!("there is no `{shown}`"))
-            .help("write it (`bursar config schema` lists the keys), or name another file with `--config`");
+            .help("write it, or name another place: `--config FILE` for the configuration, `agent.policies` in it");
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
         return Fault::new(place, format!("`{shown}` may not be read")).help("run as a user who may read it");
