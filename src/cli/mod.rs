@@ -127,6 +127,7 @@ mod tests {
             "token stripe --scope charges:read --scope charges:write --resource https://api.example.com --min-ttl 60s",
             "secret put local/stripe-client",
             "secret list",
+            "secret accept local",
             "whoami --json",
             "--json status",
             "reload",

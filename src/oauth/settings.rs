@@ -211,7 +211,10 @@ pub struct NotUsable {
 
 fn safe_url(text: &str) -> Result<Url, NotUsable> {
     let no = |what, help| Err(NotUsable { what, help });
-    let Some(url) = Some(text).filter(|text| text.len() <= 2048).and_then(|text| Url::parse(text).ok()) else {
+    // Reading may make it longer: a zero byte becomes `%00`.
+    let short = |text: &str| text.len() <= 2048;
+    let url = Some(text).filter(|text| short(text)).and_then(|text| Url::parse(text).ok());
+    let Some(url) = url.filter(|url| short(url.as_str())) else {
         return no("is not a URL", "write it whole, as in `https://login.example.com/token`");
     };
     if !url.username().is_empty() || url.password().is_some() {
