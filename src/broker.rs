@@ -263,9 +263,10 @@ impl Broker {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Why> {
+        let log = self.journal.status();
         if self.draining.load(Ordering::Relaxed) {
             Err(Why::Draining)
-        } else if self.journal.status().failing.is_some() {
+        } else if log.failing.is_some() || log.hangs(self.clock.now().boot) {
             Err(Why::AuditUnavailable)
         } else {
             Ok(())

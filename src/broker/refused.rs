@@ -143,7 +143,7 @@ impl From<NotDurable> for Refused {
                 Why::InvalidRequest("the request is too long to be recorded: ask for less at once".into())
             }
             NotDurable::Stopped => Why::Draining,
-            NotDurable::Io(_) | NotDurable::Behind(_) => Why::AuditUnavailable,
+            NotDurable::Io(_) | NotDurable::Behind(_) | NotDurable::Hangs => Why::AuditUnavailable,
         };
         Self { why, decision: None }
     }
