@@ -83,7 +83,7 @@ impl std::fmt::Debug for Shared {
 #[derive(Debug, Default)]
 struct Queue {
     batch: Batch,
-    /// That of `batch`. It is settled before the batch is taken only where the disk hangs.
+    /// That of `batch`. It is settled before the batch is taken only while the disk hangs.
     fate: Arc<Fated>,
     /// That of the batch in the writer's hands; none, or settled: there is none.
     committing: Option<Arc<Fated>>,
@@ -166,13 +166,22 @@ impl Shared {
     }
 
     /// Writes the counts that are due; whether others are running.
+    ///
+    /// While the disk fails they are counted further: the backlog may have no room for them.
     fn flush(&self, all: bool) -> bool {
+        let is_failing = lock(&self.status).failing.is_some();
         let mut refusals = lock(&self.refusals);
-        let due = if all { refusals.rest() } else { refusals.due(self.clock.now().boot) };
-        for Due { whose, counts, under } in due {
-            let under = under.and_then(|ticket| ticket.index());
-            // Refused only when the log has ended or the disk hangs: then there is nowhere to count to.
-            drop(self.enqueue(&Record::Suppressed(Suppressed { whose, counts: &counts, under })));
+        if is_failing && !all {
+            return refusals.is_counting();
+        }
+        let now = self.clock.now().boot;
+        for due in if all { refusals.rest() } else { refusals.due(now) } {
+            let Due { whose, counts, under } = &due;
+            let under = under.as_ref().and_then(Ticket::index);
+            let laid_in = self.enqueue(&Record::Suppressed(Suppressed { whose: *whose, counts, under }));
+            if matches!(laid_in, Err(NotDurable::Behind(_))) {
+                refusals.again(due, now);
+            }
         }
         refusals.is_counting()
     }
@@ -232,10 +241,22 @@ impl Shared {
         }
         let queue = lock(&self.queue);
         let waiting = [queue.committing.clone(), Some(Arc::clone(&queue.fate))];
-        drop((queue, status));
-        // If the disk comes back at this very moment they are refused all the same: the log over-reports.
+        drop(queue);
         waiting.iter().flatten().for_each(|fate| fate.settle(Err(NotDurable::Hangs)));
+        // Held until here: who comes after the hanging commit is not let go with those who waited for it.
+        drop(status);
         now
+    }
+
+    /// A commit is over, and left the log like this; how many records wait for the next. Who comes now waits again.
+    fn over(&self, status: Status) -> u64 {
+        let mut published = lock(&self.status);
+        *published = status;
+        let mut queue = lock(&self.queue);
+        if queue.fate.is_settled() {
+            queue.fate = Arc::default();
+        }
+        queue.batch.len()
     }
 
     /// Looks after the writer, for as long as it lives.
@@ -289,8 +310,7 @@ impl Writer {
             lock(&shared.status).since = Some(began.boot);
             let result = committer.commit(&batch, began);
             let took = shared.clock.now().since(began);
-            gather.wrote(batch.len(), lock(&shared.queue).batch.len(), took);
-            *lock(&shared.status) = Status::of(&committer);
+            gather.wrote(batch.len(), shared.over(Status::of(&committer)), took);
             if batch.stop.is_some() {
                 // Before anyone hears of it: who waited for the end may open the log at once.
                 drop(committer);

@@ -116,7 +116,7 @@ pub enum Unavailable {
     Full(usize),
     /// As many requests to this provider are under way as there may be, for the workload or for all, and none ended in time.
     #[error(
-        "{0} requests to this provider are under way, the most for one workload or for all, and none ended in time"
+        "as many requests to this provider are under way as there may be ({0}, fewer for one workload), and none ended in time"
     )]
     Busy(usize),
     /// bursar's own fault: the random generator failed, or a task ended.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::Unavailable;
 use crate::name::Name;
@@ -45,12 +45,16 @@ impl Turns {
     /// # Errors
     /// [`Unavailable::Busy`], when none came in time.
     pub(super) async fn take(&self, whose: Option<&Name>) -> Result<Turn<'_>, Unavailable> {
-        let until = Instant::now() + TURN_TIMEOUT;
+        timeout(TURN_TIMEOUT, self.wait(whose)).await.ok().flatten().ok_or(Unavailable::Busy(MOST_FLIGHTS))
+    }
+
+    /// None if the turns were closed, which they never are.
+    async fn wait(&self, whose: Option<&Name>) -> Option<Turn<'_>> {
         let own = match whose.map(|name| self.own(name)) {
-            Some(own) => Some(in_time(until, own.acquire_owned(), MOST_FLIGHTS_OF_ONE).await?),
+            Some(own) => Some(own.acquire_owned().await.ok()?),
             None => None,
         };
-        Ok(Turn { _own: own, _all: in_time(until, self.all.acquire(), MOST_FLIGHTS).await? })
+        Some(Turn { _own: own, _all: self.all.acquire().await.ok()? })
     }
 
     fn own(&self, name: &Name) -> Arc<Semaphore> {
@@ -59,15 +63,6 @@ impl Turns {
         own.retain(|_, turns| Arc::strong_count(turns) > 1);
         Arc::clone(own.entry(name.clone()).or_insert_with(|| Arc::new(Semaphore::new(MOST_FLIGHTS_OF_ONE))))
     }
-}
-
-async fn in_time<T, E>(
-    until: Instant,
-    turn: impl Future<Output = Result<T, E>>,
-    most: usize,
-) -> Result<T, Unavailable> {
-    // It is never closed.
-    timeout_at(until, turn).await.ok().and_then(Result::ok).ok_or(Unavailable::Busy(most))
 }
 
 #[cfg(test)]

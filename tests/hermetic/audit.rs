@@ -661,6 +661,27 @@ fn a_flood_of_refusals_is_counted_under_the_last_that_was_written() {
     bench.verified();
 }
 
+#[test]
+fn what_was_counted_while_the_disk_failed_is_told_although_the_backlog_was_full() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 4, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    let detail = "d".repeat(200);
+    let full: Vec<_> = (0..4_000).map(|_| journal.enqueue(&refused(&detail))).collect();
+    assert!(full.into_iter().all(|pending| bench.runtime.block_on(pending).is_err()));
+    let flood: Vec<_> = (0..30).map(|_| journal.refuse(&refusal("flood"))).collect();
+    assert!(flood.into_iter().all(|pending| bench.runtime.block_on(pending).is_err()));
+    while bench.append(&journal, &refused("again")).is_err() {
+        bench.clock.advance(Duration::from_secs(11));
+    }
+    bench.stop(&journal);
+    let lines = bench.lines();
+    let sum = |key: &str| lines.iter().filter_map(|line| line.number(key)).sum::<u64>();
+    assert!(sum("dropped") > 0, "the backlog was full");
+    assert_eq!(sum("total"), 20);
+    bench.verified();
+}
+
 /// X8: a minute of flooding leaves less than a mebibyte.
 #[test]
 fn a_minute_of_flood_is_less_than_a_mebibyte() {
