@@ -166,7 +166,8 @@ impl Agent {
             log,
             in_force: Mutex::new(read.settings.clone()),
         };
-        let rules = reader.rules(&read, book)?;
+        let (rules, draft) = reader.rules(&read, book)?;
+        reader.enact(read.settings.clone(), draft);
         let reread: Arc<dyn Reread> = Arc::new(reader);
         let broker = Arc::new(Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread));
 

@@ -60,8 +60,16 @@ pub struct Rules {
 
 /// Reads configuration and policies anew: the roof's part of a reload.
 pub trait Reread: Send + Sync + 'static {
-    /// The new rules, archived, or everything that is wrong with them.
-    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>>;
+    /// The new rules, archived, or everything that is wrong with them. Nothing has changed yet.
+    fn reread(&self) -> BoxFuture<'_, Result<Renewed<'_>, Faults>>;
+}
+
+/// Rules that were read anew and are not in force yet.
+pub struct Renewed<'a> {
+    /// The rules.
+    pub rules: Rules,
+    /// What changes beside them: called when the record of the reload is durable, and not at all if it is not.
+    pub enact: Box<dyn FnOnce() + Send + 'a>,
 }
 
 /// The broker: everything that a request needs.
@@ -203,12 +211,13 @@ impl Broker {
         let reread = self.reread.reread().await;
         let faults = reread.as_ref().err().map(ToString::to_string);
         let snapshot =
-            reread.as_ref().map_or_else(|_| self.rules.load().policy.digest(), |rules| rules.policy.digest());
+            reread.as_ref().map_or_else(|_| self.rules.load().policy.digest(), |new| new.rules.policy.digest());
         let record = Record::Reload(Reload { snapshot, result: faults.as_deref().map_or(Ok(()), Err) });
         // What cannot be recorded does not come into force.
         let recorded = self.journal.append(&record).await;
-        let rules = reread?;
+        let Renewed { rules, enact } = reread?;
         drop(recorded.map_err(|error| Faults::of_process(error.to_string()))?);
+        enact();
         self.rules.store(Arc::new(rules));
         Ok(())
     }

@@ -84,17 +84,17 @@ impl Record<'_> {
     /// Whether it tells of an effect or a refusal, so that it is written anew when its batch was void.
     ///
     /// The others announce what then did not happen: a release that was not handed over, an intent that
-    /// was not followed.
+    /// was not followed, rules that did not come into force.
     #[must_use]
     pub const fn outlives_a_void_batch(&self) -> bool {
         match self {
             Self::Release(_) | Self::Intent(_) => false,
+            Self::Reload(reload) => reload.result.is_err(),
             Self::Refusal(_)
             | Self::Suppressed(_)
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_)
             | Self::Store(..) => true,
         }
     }
