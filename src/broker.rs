@@ -43,7 +43,7 @@ pub use views::{ProviderStatus, Status, Whoami};
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
 /// How long a `put` may take before another may take its reservation over.
-const PUT_LEASE: Duration = Duration::from_secs(30);
+pub const PUT_LEASE: Duration = Duration::from_secs(30);
 
 /// What one request is judged by. It is read once for each, so that a reload falls between two requests.
 #[derive(Debug)]
