@@ -137,6 +137,17 @@ impl Broker {
         release(lease, receipt, now)
     }
 
+    /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
+    ///
+    /// # Errors
+    /// [`Refused`]: the value is not to be read.
+    pub async fn may_put(&self, peer: &Peer, id: &SecretId) -> Result<(), Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Put, trace: None };
+
+        case.permit(&rules, Resource::Secret(id.clone())).await.map(drop)
+    }
+
     /// Puts a new version of a secret into its store, for an operator.
     ///
     /// # Errors

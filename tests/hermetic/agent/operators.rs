@@ -69,6 +69,22 @@ async fn while_no_agent_runs_the_stores_are_written_under_the_log_s_lock_and_rec
 }
 
 #[tokio::test]
+async fn the_value_of_a_stranger_is_not_even_read() {
+    let mine = format!("uid = {}", rustix::process::getuid().as_raw());
+    let head = "PUT /secrets/local/client HTTP/1.1\r\nHost: localhost\r\nBursar: 1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for (known, first) in [(true, 100), (false, 403)] {
+        let mut plan = Plan::default();
+        if !known {
+            plan.policies.insert("workloads.toml".into(), workloads("").replace(&mine, "uid = 4000000"));
+        }
+        let rig = plan.raise().await;
+        let mut wire = super::wire::Wire::to(&rig.admin()).await;
+        wire.send(head).await;
+        assert_eq!(wire.interim().await.unwrap().status, first, "known: {known}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     let strangers = Plan::default();
     let uid = rustix::process::getuid().as_raw();
