@@ -51,6 +51,8 @@ pub struct TokenTerms {
     pub expires: Option<Deadline>,
     /// How fresh it is at this moment.
     pub freshness: Freshness,
+    /// Whether the API that it is for has rejected it, and the provider gave no other.
+    pub rejected: bool,
     /// What the record says of it.
     pub fingerprint: Fingerprint,
     /// The index of the intent record of the request that brought it.

@@ -13,14 +13,14 @@ mod refused;
 mod views;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 
-use crate::access::{Action, Audiences, Resource, Role, Scopes, SecretId};
+use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms, TokenTerms};
 use crate::audit::{
     Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload,
@@ -31,14 +31,15 @@ use crate::fault::Faults;
 use crate::name::{Name, StoredName};
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
+use crate::retry::{Quotas, Rate};
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
 use crate::time::{Clock, Moment};
-use crate::token::Provider;
+use crate::token::{Provider, Rejection};
 
 use case::Case;
 pub use refused::{Done, Refused, Why};
-pub use views::{ProviderStatus, Status, Whoami};
+pub use views::{ProviderStatus, Readiness, Status, Whoami};
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ pub struct Rules {
     pub providers: BTreeMap<Name, Arc<Provider>>,
     /// Where secrets live.
     pub shelf: Shelf,
+    /// How often one workload may ask.
+    pub per_workload: Option<Rate>,
 }
 
 /// Reads configuration and policies anew: the roof's part of a reload.
@@ -81,6 +84,8 @@ pub struct Broker {
     reread: Arc<dyn Reread>,
     /// Held from reading to coming into force, so that what was read later is what stays.
     reloading: tokio::sync::Mutex<()>,
+    /// What each workload has had of its requests.
+    requests: Mutex<Quotas>,
     draining: AtomicBool,
 }
 
@@ -93,6 +98,8 @@ pub struct TokenAsk<'a> {
     pub scopes: Scopes,
     /// The audiences that were asked for.
     pub audience: Audiences,
+    /// How long the token has to live at least.
+    pub min_ttl: Duration,
     /// The caller's trace, if it named one.
     pub trace: Option<TraceId>,
 }
@@ -107,8 +114,8 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, draining) = Default::default();
-        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, reloading, draining }
+        let (reloading, requests, draining) = Default::default();
+        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, reloading, requests, draining }
     }
 
     /// Hands a workload the token that policy allows it.
@@ -121,10 +128,11 @@ impl Broker {
         let case = Case { broker: self, peer, action: Action::Token, trace: ask.trace };
 
         let who = case.attest(&rules, Role::Workload).await?;
+        case.within_its_rate(&rules, &who, began).await?;
         let provider = case.provider(&rules, &who, ask.provider).await?;
         let access = case.listed(&rules, who, provider, ask.scopes, ask.audience).await?;
         let permit = case.judge(&rules, access, began).await?;
-        let lease = case.obtained(provider.obtain(permit).await).await?;
+        let lease = case.obtained(provider.obtain(permit, ask.min_ttl).await).await?;
         let took = self.clock.now().since(began);
         let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
         let receipt = self.journal.append(&record).await?;
@@ -146,6 +154,25 @@ impl Broker {
         let case = Case { broker: self, peer, action: Action::Put, trace: None };
 
         case.permit(&rules, Resource::Secret(id.clone())).await.map(drop)
+    }
+
+    /// Hears from a workload that an API refused a token which it was given here; another is fetched, if this one is held.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn reject(&self, peer: &Peer, provider: &str, token: &Secret) -> Result<Done<Rejection>, Refused> {
+        let began = self.clock.now();
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Reject, trace: None };
+
+        let who = case.attest(&rules, Role::Workload).await?;
+        case.within_its_rate(&rules, &who, began).await?;
+        let provider = case.provider(&rules, &who, provider).await?;
+        let (scopes, audience) = Default::default();
+        let access = Access { who: Arc::clone(&who), action: case.action, resource: provider.resource.clone(), scopes, audience };
+        let permit = case.judge(&rules, access, began).await?;
+        let rejection = provider.reject(&who, token);
+        case.operated(&permit, Ok(rejection), |rejection| rejection.as_str().to_owned()).await
     }
 
     /// Puts a new version of a secret into its store, for an operator.
@@ -259,6 +286,20 @@ impl Broker {
             Err(why) => (None, Vec::new(), Some(why.caller())),
         };
         Whoami { workload, seen, providers, problem }
+    }
+
+    /// Whether tokens of `provider` can be had, for a workload that may have some.
+    ///
+    /// # Errors
+    /// [`Refused`], for any other.
+    pub async fn ready_for(&self, peer: &Peer, provider: &str) -> Result<Readiness, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Token, trace: None };
+
+        let who = case.attest(&rules, Role::Workload).await?;
+        let provider = case.provider(&rules, &who, provider).await?;
+        case.may_ever(&rules, &who, provider).await?;
+        Ok(Readiness::of(provider, self.ready()))
     }
 
     /// Records a request that was not understood, and refuses it.

@@ -17,9 +17,9 @@ use crate::crypto::Digest;
 use crate::document::bytes_of;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
-use crate::oauth::Credential;
+use crate::oauth::{Credential, TokenEndpoint};
 use crate::oauth::http::Endpoint;
-use crate::oauth::settings;
+use crate::oauth::settings::{self, Server};
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
 use crate::secret::Secret;
 use crate::store::{Place, Shelf, Which};
@@ -57,7 +57,7 @@ impl Providers {
     pub(super) fn of(&self, read: &Read, shelf: &Shelf) -> Result<Draft, Faults> {
         let (mut draft, mut faults) = (BTreeMap::new(), Faults::default());
         for (name, entry) in &read.settings.providers {
-            match self.one(name, entry, shelf) {
+            match self.one(name, entry, &read.settings.limits, shelf) {
                 Ok(made) => drop(draft.insert(name.clone(), made)),
                 Err(what) => {
                     let place = read.places.of(&format!("provider.{name}"));
@@ -73,19 +73,23 @@ impl Providers {
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = draft.0;
     }
 
-    fn one(&self, name: &Name, entry: &meant::Provider, shelf: &Shelf) -> Result<Made, String> {
+    fn one(&self, name: &Name, entry: &meant::Provider, limits: &meant::Limits, shelf: &Shelf) -> Result<Made, String> {
         let pem = entry.ca_file.as_deref().map(read_ca).transpose()?;
         let roots = pem.as_deref().map(Digest::of);
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(made) = made.filter(|made| made.entry == *entry && made.roots == roots) {
+        let settings = token_settings(entry, limits);
+        let same = |made: &Made| made.entry == *entry && made.roots == roots && made.provider.settings == settings;
+        if let Some(made) = made.filter(same) {
             return Ok(made);
         }
-        let wire = settings_of(entry, pem.as_deref())?;
         let credential = Arc::new(Stored::of(&entry.client_secret, shelf)?);
-        let clock = Arc::clone(&self.engine.clock);
-        let endpoint = Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?;
-        let (settings, engine) = (token_settings(entry), Arc::clone(&self.engine));
-        let provider = Arc::new(Provider::new(name.clone(), settings, Arc::new(endpoint), engine));
+        let endpoint = |server: &Server| -> Result<Arc<dyn TokenEndpoint>, String> {
+            let (wire, credential) = (settings_of(entry, server, pem.as_deref())?, Arc::clone(&credential));
+            let clock = Arc::clone(&self.engine.clock);
+            Ok(Arc::new(Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?))
+        };
+        let endpoints = entry.servers.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let provider = Arc::new(Provider::new(name.clone(), settings, endpoints, Arc::clone(&self.engine)));
         Ok(Made { entry: entry.clone(), roots, provider })
     }
 }
@@ -126,16 +130,17 @@ impl Credential for Stored {
     }
 }
 
-fn token_settings(entry: &meant::Provider) -> Settings {
+fn token_settings(entry: &meant::Provider, limits: &meant::Limits) -> Settings {
     let meant::Provider { scopes, default_scopes, audience, .. } = entry.clone();
     let catalogue = Catalogue { scopes, default_scopes, audience };
-    Settings { catalogue, refresh_at: entry.refresh_at, share: entry.share }
+    let meant::Provider { refresh_at, share, budget, timeout, .. } = *entry;
+    Settings { catalogue, refresh_at, share, budget, mints_per_workload: limits.mints_per_workload, timeout }
 }
 
-fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
-    let meant::Provider { server, client_id, rules, .. } = entry.clone();
+fn settings_of(entry: &meant::Provider, server: &Server, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
+    let meant::Provider { client_id, rules, .. } = entry.clone();
     Ok(settings::Settings {
-        server,
+        server: server.clone(),
         client_id,
         client_auth: entry.client_auth,
         audience_as: entry.audience_as,

@@ -145,7 +145,8 @@ impl Reader {
         let policy = book.policy;
         archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
             .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
-        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf };
+        let per_workload = read.settings.limits.per_workload;
+        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf, per_workload };
         Ok((rules, draft))
     }
 }

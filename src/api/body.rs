@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::account::{Freshness, Terms, TokenTerms};
 use crate::broker::{Refused, Released, Why};
 use crate::store::StoreError;
+use crate::token::Rejection;
 
 /// A token as RFC 6749 §5.1 writes it, with `age` (seconds since it was asked for) and `stale` beside it.
 ///
@@ -37,7 +38,16 @@ fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::
         write!(out, ",\"scope\":\"{}\"", terms.scopes)?;
     }
     let stale = terms.freshness == Freshness::Stale;
-    write!(out, ",\"age\":{},\"stale\":{stale}}}", now.since(terms.obtained).as_secs())
+    write!(out, ",\"age\":{},\"stale\":{stale}", now.since(terms.obtained).as_secs())?;
+    // The provider gave the same token again, or none.
+    out.extend_from_slice(if terms.rejected { b",\"rejected\":true}" } else { b"}" });
+    Ok(())
+}
+
+/// What became of a token that an API refused.
+#[must_use]
+pub(super) fn rejection(rejection: Rejection) -> Bytes {
+    format!("{{\"rejected\":true,\"outcome\":\"{}\"}}", rejection.as_str()).into()
 }
 
 /// A token is printable ASCII (RFC 6749 appendix A.12): only the quote and the backslash need care.

@@ -1,13 +1,21 @@
 //! What a request says: parameters of a form or a query, and the guard against requests that a browser or a
 //! proxy was talked into. Pure.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
 
 use crate::access::{Audiences, Scopes};
+use crate::secret::Secret;
+use crate::time::parse_duration;
 
 /// The most parameters that a request may have.
 const MOST_PARAMETERS: usize = 64;
+
+/// The longest `min_ttl`: no token is kept for longer.
+const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Why a request is not understood. Nothing of the request is repeated: it may hold a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,9 +46,9 @@ pub enum Malformed {
     /// An audience or resource that is none.
     #[error("a resource or audience is 1 to 512 printable ASCII characters without space and `\"`")]
     Audience,
-    /// A parameter whose effect is not built yet.
-    #[error("the parameter `{0}` is not available in this version")]
-    NotAvailable(&'static str),
+    /// A duration that is none.
+    #[error("`min_ttl` is a whole number of seconds, or one with its unit, as in `90s`, `5m`")]
+    MinTtl,
     /// A grant that is not ours (RFC 6749 §5.2, `unsupported_grant_type`).
     #[error("the only `grant_type` is `client_credentials`")]
     GrantType,
@@ -55,6 +63,8 @@ pub struct TokenForm {
     pub scopes: Scopes,
     /// Every `resource` and `audience`.
     pub audience: Audiences,
+    /// `min_ttl`: how long the token has to live at least.
+    pub min_ttl: Duration,
 }
 
 /// How the parameters came.
@@ -76,21 +86,16 @@ impl TokenForm {
     /// [`Malformed`].
     pub fn parse(bytes: &[u8], carrier: Carrier) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)?;
-        let (mut provider, mut scope, mut grant_type) = (None, None, None);
+        let (mut provider, mut scope, mut grant_type, mut min_ttl) = (None, None, None, None);
         let mut audience = Vec::new();
-        for (nth, (name, value)) in form_urlencoded::parse(text.as_bytes()).enumerate() {
-            if nth >= MOST_PARAMETERS {
-                return Err(Malformed::TooMany);
-            }
-            if value.is_empty() {
-                continue;
-            }
+        for parameter in parameters(text) {
+            let (name, value) = parameter?;
             match &*name {
                 "provider" => once("provider", &mut provider, value.into_owned())?,
                 "scope" => once("scope", &mut scope, Scopes::parse(&value).map_err(|_| Malformed::Scope)?)?,
                 "grant_type" => once("grant_type", &mut grant_type, value.into_owned())?,
                 "resource" | "audience" => audience.push(value.parse().map_err(|_| Malformed::Audience)?),
-                "min_ttl" => return Err(Malformed::NotAvailable("min_ttl")),
+                "min_ttl" => once("min_ttl", &mut min_ttl, duration(&value)?)?,
                 _ => {}
             }
         }
@@ -99,8 +104,53 @@ impl TokenForm {
             (None, Carrier::Form) => return Err(Malformed::Missing("grant_type")),
             (Some(_), _) => return Err(Malformed::GrantType),
         }
-        Ok(Self { provider, scopes: scope.unwrap_or_default(), audience: audience.into_iter().collect() })
+        let (scopes, audience) = (scope.unwrap_or_default(), audience.into_iter().collect());
+        Ok(Self { provider, scopes, audience, min_ttl: min_ttl.unwrap_or_default() })
     }
+}
+
+/// A token that an API refused, as a workload says it.
+#[derive(Debug)]
+pub struct RejectForm {
+    /// The provider that gave it.
+    pub provider: String,
+    /// The token.
+    pub token: Secret,
+}
+
+impl RejectForm {
+    /// Reads `application/x-www-form-urlencoded` bytes; unknown parameters are ignored.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)?;
+        let (mut provider, mut token) = (None, None);
+        for parameter in parameters(text) {
+            let (name, value) = parameter?;
+            match &*name {
+                "provider" => once("provider", &mut provider, value.into_owned())?,
+                "token" => once("token", &mut token, Secret::new(value.into_owned().into_bytes()))?,
+                _ => {}
+            }
+        }
+        let provider = provider.ok_or(Malformed::Missing("provider"))?;
+        Ok(Self { provider, token: token.ok_or(Malformed::Missing("token"))? })
+    }
+}
+
+/// The parameters that have a value (RFC 6749 §3.2), as many as a request may have.
+fn parameters(text: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Malformed>> {
+    let all = form_urlencoded::parse(text.as_bytes()).enumerate();
+    let bounded = all.map(|(nth, pair)| if nth < MOST_PARAMETERS { Ok(pair) } else { Err(Malformed::TooMany) });
+    bounded.filter(|pair| pair.as_ref().map_or(true, |(_, value)| !value.is_empty()))
+}
+
+/// Seconds, or a duration as configuration writes it.
+fn duration(text: &str) -> Result<Duration, Malformed> {
+    let seconds = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())).map(Duration::from_secs);
+    let duration = seconds.or_else(|| parse_duration(text).ok()).ok_or(Malformed::MinTtl)?;
+    if duration <= LONGEST_TTL { Ok(duration) } else { Err(Malformed::MinTtl) }
 }
 
 fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
@@ -147,6 +197,8 @@ mod tests {
         let read = read.unwrap();
         assert_eq!((read.scopes.to_string(), read.audience.to_string()), ("a b".into(), "urn:x urn:y".into()));
         assert_eq!(form("grant_type=client_credentials&scope=").unwrap(), TokenForm::default());
+        let demands = ["90", "90s"].map(|text| form(&format!("grant_type=client_credentials&min_ttl={text}")).unwrap());
+        assert_eq!(demands.map(|form| form.min_ttl), [Duration::from_secs(90); 2]);
     }
 
     #[test]
@@ -156,7 +208,9 @@ mod tests {
         assert_eq!(form("grant_type=client_credentials&scope=a&scope=b"), Err(Malformed::Repeated("scope")));
         assert_eq!(form("grant_type=client_credentials&scope=%22"), Err(Malformed::Scope));
         assert_eq!(form("grant_type=client_credentials&resource=a%20b"), Err(Malformed::Audience));
-        assert_eq!(form("grant_type=client_credentials&min_ttl=5s"), Err(Malformed::NotAvailable("min_ttl")));
+        for odd in ["soon", "-1", "5 s", "31d", "99999999999999999999"] {
+            assert_eq!(form(&format!("grant_type=client_credentials&min_ttl={odd}")), Err(Malformed::MinTtl), "{odd}");
+        }
         assert_eq!(form(&"a=1&".repeat(65)), Err(Malformed::TooMany));
         assert_eq!(TokenForm::parse(b"\xff", Carrier::Form), Err(Malformed::NotUtf8));
     }

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use http_body_util::LengthLimitError;
 
 use super::body::{self, Shown};
-use super::form::{self, Carrier, Malformed, TokenForm};
+use super::form::{self, Carrier, Malformed, RejectForm, TokenForm};
 use crate::access::{Action, Role};
 use crate::audit::{DecisionId, TraceId};
 use crate::broker::{Broker, Refused, Released, TokenAsk, Why};
@@ -30,9 +30,11 @@ pub fn applications(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/token/{provider}", post(post_token).get(get_token))
         .route("/token", post(post_token_anywhere))
+        .route("/reject", post(reject))
         .route("/whoami", get(whoami))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/readyz/{provider}", get(readyz_of))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(broker)
@@ -87,10 +89,21 @@ async fn answer_token(
     form: TokenForm,
     trace: Option<TraceId>,
 ) -> Response {
-    let ask = TokenAsk { provider, scopes: form.scopes, audience: form.audience, trace };
+    let TokenForm { scopes, audience, min_ttl, .. } = form;
+    let ask = TokenAsk { provider, scopes, audience, min_ttl, trace };
     match broker.token(peer, ask).await {
         Ok(released) => released_token(&released),
         Err(refused) => show(&refused),
+    }
+}
+
+async fn reject(broker: Door, peer: From, request: Request) -> Response {
+    match form_of(request, RejectForm::parse).await {
+        Ok(form) => match broker.reject(&peer, &form.provider, &form.token).await {
+            Ok(done) => named(json(StatusCode::OK, body::rejection(done.result)), done.decision),
+            Err(refused) => show(&refused),
+        },
+        Err(why) => refuse(&broker, &peer, (Role::Workload, Action::Reject), why).await,
     }
 }
 
@@ -112,6 +125,19 @@ pub(super) async fn readyz(broker: Door) -> Response {
     }
 }
 
+async fn readyz_of(broker: Door, peer: From, name: InPath, headers: HeaderMap) -> Response {
+    if let Err(why) = form::guarded(&headers) {
+        return refuse(&broker, &peer, TOKEN, Unread::Malformed(why)).await;
+    }
+    match broker.ready_for(&peer, name_in(&name)).await {
+        Ok(readiness) => {
+            let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            json(status, serde_json::to_vec(&readiness).unwrap_or_default().into())
+        }
+        Err(refused) => show(&refused),
+    }
+}
+
 pub(super) async fn not_found() -> Response {
     show(&Refused { why: Why::NotFound, decision: None })
 }
@@ -130,9 +156,13 @@ pub(super) enum Unread {
 }
 
 async fn token_form(request: Request) -> Result<TokenForm, Unread> {
+    form_of(request, |bytes| TokenForm::parse(bytes, Carrier::Form)).await
+}
+
+async fn form_of<T>(request: Request, parse: impl FnOnce(&[u8]) -> Result<T, Malformed>) -> Result<T, Unread> {
     form::form_guarded(request.headers()).map_err(Unread::Malformed)?;
     let bytes = whole_body(request.into_body(), LONGEST_BODY).await?;
-    TokenForm::parse(&bytes, Carrier::Form).map_err(Unread::Malformed)
+    parse(&bytes).map_err(Unread::Malformed)
 }
 
 pub(super) async fn whole_body(body: Body, most: usize) -> Result<Bytes, Unread> {

@@ -1,6 +1,6 @@
 //! The steps of a request. Each records its own refusal, so that no verb can forget to.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Broker, Done, Refused, Rules, Why};
 use crate::access::{
@@ -31,6 +31,19 @@ impl Case<'_> {
             Err(why) => {
                 let detail = why.to_string();
                 Err(self.refuse(None, None, None, Why::Unidentified(why), &detail).await)
+            }
+        }
+    }
+
+    /// Nothing, unless the workload asks more often than one may.
+    pub(super) async fn within_its_rate(&self, rules: &Rules, who: &Workload, now: Moment) -> Result<(), Refused> {
+        let Some(rate) = rules.per_workload else { return Ok(()) };
+        let taken = lock(&self.broker.requests).take(&who.name, rate, now.boot);
+        match taken {
+            Ok(()) => Ok(()),
+            Err(wait) => {
+                let why = Why::SlowDown { what: "you ask more often than `limits.per_workload` allows".into(), wait };
+                Err(self.refuse(Some(who), None, None, why, "").await)
             }
         }
     }
@@ -71,6 +84,15 @@ impl Case<'_> {
         let may_know = rules.policy.may_ever(&who, self.action, &resource);
         let why = if may_know { not_listed.into() } else { Why::AccessDenied };
         Err(self.refuse(Some(&who), Some(self.asked(&resource)), None, why, &detail).await)
+    }
+
+    /// Nothing, unless no rule gives the workload anything of this provider: then it hears no more of it than of one that
+    /// does not exist.
+    pub(super) async fn may_ever(&self, rules: &Rules, who: &Workload, provider: &Provider) -> Result<(), Refused> {
+        if rules.policy.may_ever(who, self.action, &provider.resource) {
+            return Ok(());
+        }
+        Err(self.refuse(Some(who), Some(self.asked(&provider.resource)), None, Why::AccessDenied, "").await)
     }
 
     /// The access, if its record would fit into a line: before anything is asked for it.
@@ -174,4 +196,8 @@ impl Case<'_> {
             Err(not_durable) => not_durable.into(),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -168,6 +168,22 @@ impl From<Unavailable> for Why {
                     Self::TemporarilyUnavailable { wait: retry_after }
                 }
             },
+            Unavailable::Resting { failure, wait } => match failure {
+                Failure::Refused { error, .. } => Self::Provider { error },
+                Failure::Nonsense(_) | Failure::Unavailable { .. } | Failure::Credential(_) => {
+                    Self::TemporarilyUnavailable { wait }
+                }
+            },
+            Unavailable::Budget(wait) => {
+                Self::SlowDown { what: "the provider's `budget` of token requests is used up".into(), wait }
+            }
+            Unavailable::Mints(wait) => {
+                Self::SlowDown { what: "your `limits.mints_per_workload` is used up".into(), wait }
+            }
+            Unavailable::TooShort(lifetime) => Self::InvalidRequest(format!(
+                "no token of this provider lives as long as `min_ttl` says: it gives them {} s",
+                lifetime.as_secs()
+            )),
             Unavailable::Audit(why) => Refused::from(why).why,
             Unavailable::Full(_) => {
                 let what = "bursar holds as many different tokens of this provider as it will, for you or for all";

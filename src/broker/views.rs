@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Broker, Rules};
+use super::{Broker, Rules, Why};
 use crate::audit::Journal;
 use crate::name::Name;
 use crate::secret;
+use crate::token::{Health, Provider};
 use crate::time::Boot;
 
 /// The state of the agent.
@@ -68,6 +69,39 @@ pub struct ProviderStatus {
     pub shared: bool,
 }
 
+/// Whether tokens of one provider can be had.
+#[derive(Clone, Debug, Serialize)]
+pub struct Readiness {
+    /// `ready`, `stale` (tokens that are held are served, others cannot be had) or `unready`.
+    pub status: &'static str,
+    /// The provider.
+    pub provider: Name,
+    /// Why it is not `ready`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it is not `unready`.
+    #[serde(skip)]
+    pub ready: bool,
+}
+
+impl Readiness {
+    pub(super) fn of(provider: &Provider, agent: Result<(), Why>) -> Self {
+        let (health, name) = (provider.health(), provider.name.clone());
+        let (status, reason) = match (agent, health.rests.is_zero(), provider.tokens()) {
+            (Err(why), _, _) => ("unready", Some(why.to_string())),
+            (Ok(()), true, _) => ("ready", None),
+            (Ok(()), false, 0) => ("unready", Some(resting(&health))),
+            (Ok(()), false, _) => ("stale", Some(resting(&health))),
+        };
+        Self { status, provider: name, reason, ready: status != "unready" }
+    }
+}
+
+/// In words for an application: what the provider said is the operator's to read.
+fn resting(health: &Health) -> String {
+    format!("the provider fails or asked for rest: it is asked again in {} s", health.rests.as_secs_f64().ceil())
+}
+
 /// What bursar sees of a peer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Whoami {
@@ -84,7 +118,7 @@ pub struct Whoami {
 
 impl Status {
     pub(super) fn of(broker: &Broker, rules: &Rules) -> Self {
-        let provider = |provider: &std::sync::Arc<crate::token::Provider>| ProviderStatus {
+        let provider = |provider: &std::sync::Arc<Provider>| ProviderStatus {
             name: provider.name.clone(),
             tokens: provider.tokens(),
             shared: provider.settings.share == crate::token::Share::Host,

@@ -11,6 +11,7 @@ use url::Url;
 use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
+use crate::retry::Rate;
 
 pub use super::said::{Format, Level};
 pub use crate::audit::Durability;
@@ -143,8 +144,8 @@ pub struct Secret {
 /// An authorization server, and our registration there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
-    /// Where it is.
-    pub server: Server,
+    /// Where it is: the first that is well is asked. Several only where they are token endpoints.
+    pub servers: Vec<Server>,
     /// Who we are there.
     pub client_id: ClientId,
     /// How we prove it.
@@ -171,6 +172,8 @@ pub struct Provider {
     pub timeout: Duration,
     /// After which part of its lifetime a token in use is refreshed: 0.05 to 0.95.
     pub refresh_at: f64,
+    /// How many token requests it gets.
+    pub budget: Option<Rate>,
     /// What the catalogue says of it.
     pub about: About,
     /// What it belongs to.
@@ -208,6 +211,10 @@ pub struct Limits {
     pub connections: u32,
     /// How many of them one uid may hold.
     pub connections_per_uid: u32,
+    /// How many requests one workload may make.
+    pub per_workload: Option<Rate>,
+    /// How many requests of one workload may reach providers.
+    pub mints_per_workload: Option<Rate>,
 }
 
 impl Settings {

@@ -9,6 +9,7 @@ mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -283,7 +284,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_uid: None,
             per_workload: Limit::OFF,
-            mints_per_workload: Limit::OFF,
+            mints_per_workload: Limit::At(Rate { count: 60, every: Duration::from_secs(60) }),
         }
     }
 }
@@ -295,13 +296,21 @@ pub enum Limit {
     /// No limit.
     Off(Off),
     /// At most so many.
-    #[schemars(extend("x-later" = true))]
     At(Rate),
 }
 
 impl Limit {
     /// No limit.
     pub const OFF: Self = Self::Off(Off::Off);
+
+    /// The rate, if there is one.
+    #[must_use]
+    pub fn rate(self) -> Option<crate::retry::Rate> {
+        match self {
+            Self::Off(Off::Off) => None,
+            Self::At(Rate { count, every }) => Some(crate::retry::Rate { count, every }),
+        }
+    }
 }
 
 /// The word for no limit.

@@ -129,6 +129,13 @@ impl Endpoint {
 }
 
 impl TokenEndpoint for Endpoint {
+    fn place(&self) -> String {
+        match &self.settings.server {
+            Server::Endpoint(url) => url.to_string(),
+            Server::Issuer(issuer) => issuer.to_string(),
+        }
+    }
+
     fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>> {
         self.obtain(ask).boxed()
     }

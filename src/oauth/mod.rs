@@ -48,6 +48,9 @@ pub struct Grant {
 
 /// A token endpoint. The real one is in `http`; tests have their own.
 pub trait TokenEndpoint: Send + Sync + 'static {
+    /// Where it is, for operators: the address of the endpoint, or that of the issuer whose metadata names it.
+    fn place(&self) -> String;
+
     /// Asks once for a token, within the provider's own time limits.
     fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>>;
 }

@@ -15,6 +15,9 @@ use crate::time::Wall;
 /// The longest that a provider's `Retry-After` is followed.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// How long a provider is left alone that throttles us and does not say for how long.
+const REST_WHEN_THROTTLED: Duration = Duration::from_secs(5);
+
 /// How much of a provider's description is shown.
 const MOST_DESCRIPTION_CHARS: usize = 200;
 
@@ -45,10 +48,10 @@ pub(super) fn of_success(object: &Object, asked: &Asked<'_>) -> Failure {
 }
 
 fn unavailable(answer: &Answer, asked: &Asked<'_>, said: &Said) -> Failure {
-    Failure::Unavailable {
-        what: format!("status {}: {}", answer.status, said.text),
-        retry_after: retry_after(&answer.headers, asked.sent.wall),
-    }
+    let said_when = retry_after(&answer.headers, asked.sent.wall);
+    // Who counts requests and does not say when there may be more is not asked again at once.
+    let retry_after = said_when.or((answer.status == 429).then_some(REST_WHEN_THROTTLED));
+    Failure::Unavailable { what: format!("status {}: {}", answer.status, said.text), retry_after }
 }
 
 /// What the body says of the refusal.

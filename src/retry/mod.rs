@@ -1,6 +1,14 @@
-//! How long to wait before trying again: pure.
+//! When to try again, and how often: pure.
+
+mod breaker;
+mod quotas;
+mod rate;
 
 use std::time::Duration;
+
+pub use breaker::{Breaker, State};
+pub use quotas::Quotas;
+pub use rate::{Budget, Rate};
 
 /// Exponential back-off with full jitter between `first` and `most`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

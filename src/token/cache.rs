@@ -10,9 +10,12 @@ use tokio::sync::watch;
 use super::{Held, Unavailable};
 use crate::access::{Access, Audiences, Scopes};
 use crate::account::Freshness;
+use crate::crypto::Fingerprint;
 use crate::name::Name;
 use crate::time::{Deadline, Moment};
 
+/// The shortest time between two flights for one key that a caller forces, with a token that was rejected or too short.
+const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 /// The most keys that one provider's cache holds.
 const MOST_KEYS: usize = 10_000;
 /// The most of them that one workload has made. Of n scopes it may ask for 2^n sets, and what it takes others cannot have.
@@ -79,6 +82,16 @@ impl Cache {
         self.entries()
     }
 
+    /// The entries of one workload, or those that all share.
+    pub(super) fn of(&self, whose: Option<&Name>) -> Vec<Arc<Entry>> {
+        lock(&self.0).get(&whose.cloned()).into_iter().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// How long until the first of the tokens in use ends, if it is not refreshed.
+    pub(super) fn ends_first(&self, now: Moment) -> Option<Duration> {
+        self.entries().iter().filter_map(|entry| entry.ends(now)).min()
+    }
+
     /// All entries.
     pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
         lock(&self.0).values().flat_map(HashMap::values).cloned().collect()
@@ -86,7 +99,10 @@ impl Cache {
 
     /// What failed may be asked for again at once: what it failed for may have been mended.
     pub(super) fn forgive(&self) {
-        lock(&self.0).values().flat_map(HashMap::values).for_each(|entry| lock(&entry.state).failed = None);
+        lock(&self.0).values().flat_map(HashMap::values).for_each(|entry| {
+            let mut state = lock(&entry.state);
+            (state.failed, state.held_back) = (None, None);
+        });
     }
 
     /// How many tokens are held that are still alive.
@@ -130,6 +146,12 @@ struct State {
     held: Option<Held>,
     flight: Option<Landed>,
     failed: Option<Failed>,
+    /// A limit of ours that kept the last flight on the ground, and until when.
+    held_back: Option<(Unavailable, Deadline)>,
+    /// The token that the API it is for has rejected.
+    rejected: Option<Fingerprint>,
+    /// When a flight was last launched for a token that was rejected.
+    forced: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -143,15 +165,24 @@ struct Failed {
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Serve this, and nothing else.
-    Serve(Held, Freshness),
+    Serve(Good),
     /// Serve this, and start the flight that refreshes it.
-    ServeAndRefresh(Held, Freshness, Takeoff),
+    ServeAndRefresh(Good, Takeoff),
     /// Start the flight, and wait for it.
     Fetch(Takeoff, Landed),
     /// Wait for the flight that is under way.
     Join(Landed),
     /// The last flight failed, and the next is not due.
     Refuse(Unavailable),
+}
+
+/// A token that may be served.
+#[derive(Debug)]
+pub(super) struct Good {
+    pub(super) held: Held,
+    pub(super) freshness: Freshness,
+    /// Whether the API that it is for has rejected it.
+    pub(super) rejected: bool,
 }
 
 /// The right to fly for one entry: while it lives there is no other. Dropped without landing, it lets its waiters go.
@@ -173,23 +204,46 @@ impl Entry {
         lock(&self.state).held = None;
     }
 
-    /// A workload asks.
-    pub(super) fn ask(&self, now: Moment) -> Answer {
+    /// A workload asks, for a token that lives for `min_ttl` at least.
+    pub(super) fn ask(&self, min_ttl: Duration, now: Moment) -> Answer {
         self.used.store(micros(now), Ordering::Relaxed);
         let mut state = lock(&self.state);
-        let failing = state.failed.is_some();
-        let alive = state.held.as_ref().and_then(|held| Some((held.clone(), held.freshness(failing, now)?)));
-        match (alive, state.under_way(), state.waits(now)) {
-            (Some((held, Freshness::Fresh)), _, _) => Answer::Serve(held, Freshness::Fresh),
-            (Some((held, late)), None, None) => Answer::ServeAndRefresh(held, late, state.take_off().0),
-            (Some((held, late)), _, _) => Answer::Serve(held, late),
+        let flight = state.under_way();
+        match (state.good(min_ttl, now), flight, state.waits(now)) {
+            // One that is rejected is served again only when it is known that there is no other.
+            (Some(Good { rejected: true, .. }), Some(landed), _) => Answer::Join(landed),
+            (Some(good), _, _) if good.rejected || good.freshness == Freshness::Fresh => Answer::Serve(good),
+            (Some(good), None, None) => Answer::ServeAndRefresh(good, state.take_off().0),
+            (Some(good), _, _) => Answer::Serve(good),
             (None, Some(landed), _) => Answer::Join(landed),
             (None, None, Some(why)) => Answer::Refuse(why),
-            (None, None, None) => {
-                let (takeoff, landed) = state.take_off();
-                Answer::Fetch(takeoff, landed)
-            }
+            (None, None, None) => match state.just_given(now) {
+                Some(lifetime) => Answer::Refuse(Unavailable::TooShort(lifetime)),
+                None => {
+                    let (takeoff, landed) = state.take_off();
+                    Answer::Fetch(takeoff, landed)
+                }
+            },
         }
+    }
+
+    /// What may be served to those who waited in vain.
+    pub(super) fn after_all(&self, min_ttl: Duration, now: Moment) -> Option<Good> {
+        lock(&self.state).good(min_ttl, now)
+    }
+
+    /// The API refused the token `fingerprint`: whether it is the one that is held, and the right to fly for another,
+    /// unless one is on the way or was forced just before.
+    pub(super) fn reject(&self, fingerprint: Fingerprint, now: Moment) -> Option<Option<Takeoff>> {
+        let mut state = lock(&self.state);
+        state.held.as_ref().filter(|held| held.fingerprint == fingerprint && held.freshness(false, now).is_some())?;
+        state.rejected = Some(fingerprint);
+        let recent = state.forced.is_some_and(|forced| now.since(forced) < BETWEEN_FORCED);
+        if recent || state.under_way().is_some() {
+            return Some(None);
+        }
+        state.forced = Some(now);
+        Some(Some(state.take_off().0))
     }
 
     /// The refresh loop asks: the right to fly if a token in use is due, and when to look again.
@@ -198,7 +252,10 @@ impl Entry {
         let Some(held) = &state.held else { return (None, None) };
         let in_use = self.used() >= micros(held.sent);
         let refresh = held.refresh.left(now);
-        let wait = refresh.max(state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now)));
+        let left = |until: Deadline| until.left(now);
+        let failed = state.failed.as_ref().map_or(Duration::ZERO, |failed| left(failed.again));
+        let held_back = state.held_back.as_ref().map_or(Duration::ZERO, |(_, until)| left(*until));
+        let wait = refresh.max(failed).max(held_back);
         match (state.under_way().is_some(), wait.is_zero(), in_use) {
             // It may come into use before it is due.
             (false, false, _) => (None, Some(wait)),
@@ -210,26 +267,30 @@ impl Entry {
     /// A flight has landed: what it brought is kept, and those who wait are told. After a failure the next is due
     /// when `again` has passed, which is given the number of failures in a row.
     ///
-    /// A failure never overwrites a token that is still alive. That there was no turn is none: nobody was asked.
+    /// A failure never overwrites a token that is still alive. A limit of ours is none: nobody was asked.
     pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, now: Moment, again: impl FnOnce(u32) -> Duration) {
         let mut state = lock(&self.state);
         state.flight = None;
-        let told = match landing {
-            Ok(held) => {
-                state.held = held.expires.is_some().then(|| held.clone());
-                state.failed = None;
-                Ok(held)
-            }
-            Err(busy @ Unavailable::Busy(_)) => Err(busy),
-            Err(why) => {
-                let in_a_row = state.failed.as_ref().map_or(0, |failed| failed.in_a_row).saturating_add(1);
-                let wait = again(in_a_row);
-                state.failed = Some(Failed { why: why.clone(), again: now.deadline(wait), in_a_row });
-                Err(why.retry_after(wait))
-            }
-        };
+        let told = landing.map_err(|why| state.failed(why, now, again)).inspect(|held| {
+            state.held = held.expires.is_some().then(|| held.clone());
+            (state.failed, state.held_back) = (None, None);
+            // The same token again stays what it is: rejected.
+            state.rejected = state.rejected.filter(|rejected| *rejected == held.fingerprint);
+        });
         drop(state);
         takeoff.0.send_replace(Some(told));
+    }
+
+    /// Whether the API that it is for has rejected the token `fingerprint`.
+    pub(super) fn has_rejected(&self, fingerprint: Fingerprint) -> bool {
+        lock(&self.state).rejected == Some(fingerprint)
+    }
+
+    /// How long its token lives, if it is alive and in use.
+    fn ends(&self, now: Moment) -> Option<Duration> {
+        let state = lock(&self.state);
+        let held = state.held.as_ref().filter(|held| self.used() >= micros(held.sent))?;
+        held.expires.map(|expires| expires.left(now)).filter(|left| !left.is_zero())
     }
 
     fn is_alive(&self, now: Moment) -> bool {
@@ -251,9 +312,50 @@ impl State {
         self.flight.clone()
     }
 
+    /// The token, if it is alive and lives for `min_ttl`.
+    fn good(&self, min_ttl: Duration, now: Moment) -> Option<Good> {
+        let held = self.held.as_ref()?;
+        let freshness = held.freshness(self.failed.is_some(), now)?;
+        let lives_on = min_ttl.is_zero() || held.expires.is_some_and(|expires| expires.left(now) >= min_ttl);
+        let rejected = self.rejected == Some(held.fingerprint);
+        lives_on.then(|| Good { held: held.clone(), freshness, rejected })
+    }
+
+    /// The lifetime of the token that is held, if it came just before: another would not live longer.
+    fn just_given(&self, now: Moment) -> Option<Duration> {
+        let held = self.held.as_ref().filter(|held| now.since(held.sent) < BETWEEN_FORCED)?;
+        held.freshness(false, now)?;
+        held.expires.map(|expires| expires.wall - held.sent.wall)
+    }
+
     fn waits(&self, now: Moment) -> Option<Unavailable> {
-        let failed = self.failed.as_ref().filter(|failed| !failed.again.passed(now))?;
-        Some(failed.why.clone().retry_after(failed.again.left(now)))
+        let failed = self.failed.as_ref().map(|failed| (&failed.why, failed.again));
+        let held_back = self.held_back.as_ref().map(|(why, until)| (why, *until));
+        let (why, until) = [failed, held_back].into_iter().flatten().find(|(_, until)| !until.passed(now))?;
+        Some(why.clone().retry_after(until.left(now)))
+    }
+
+    /// Keeps what went wrong, and until when nothing is tried; as it is told to those who wait.
+    fn failed(&mut self, why: Unavailable, now: Moment, again: impl FnOnce(u32) -> Duration) -> Unavailable {
+        if let Some(wait) = why.of_ours() {
+            self.held_back = Some((why.clone(), now.deadline(wait)));
+            return why;
+        }
+        let before = self.failed.as_ref().map_or(0, |failed| failed.in_a_row);
+        let (in_a_row, wait) = match &why {
+            // Nobody was asked, and it is known when somebody will be.
+            Unavailable::Resting { wait, .. } => (before, *wait),
+            Unavailable::Provider { .. }
+            | Unavailable::Budget(_)
+            | Unavailable::Mints(_)
+            | Unavailable::TooShort(_)
+            | Unavailable::Audit(_)
+            | Unavailable::Full(_)
+            | Unavailable::Busy(_)
+            | Unavailable::Internal(_) => (before.saturating_add(1), again(before.saturating_add(1))),
+        };
+        self.failed = Some(Failed { why: why.clone(), again: now.deadline(wait), in_a_row });
+        why.retry_after(wait)
     }
 
     fn take_off(&mut self) -> (Takeoff, Landed) {

@@ -1,28 +1,30 @@
 //! The engine: a permit in, a lease out; one flight for each key; refresh ahead of expiry.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::cache::{Answer, Cache, Entry, Key, Landed, Landing, Takeoff};
+use super::cache::{Answer, Cache, Entry, Good, Key, Landed, Landing, Takeoff};
 use super::room::{MOST_BYTES, Room};
 use super::turns::Turns;
+use super::upstream::{Health, Upstream};
 use super::{Catalogue, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
 use crate::audit::{Actor, Effect, Intent, Journal, Outcome, OutcomeOf, Record};
 use crate::crypto::{FingerprintKey, Random};
 use crate::name::Name;
-use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
-use crate::retry::Backoff;
+use crate::oauth::{Ask, Failure, TokenEndpoint};
+use crate::retry::{Backoff, Quotas, Rate};
+use crate::secret::Secret;
 use crate::time::Clock;
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
 const TICK: Duration = Duration::from_secs(30);
-/// How long a failing provider is left alone.
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+/// How long a key is left alone for which the provider failed: at most a tick, so that recovery is found out within one.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: TICK };
 /// The most that a provider's `Retry-After` can ask of us.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -40,6 +42,8 @@ pub struct Engine {
     landed: Notify,
     /// The memory for the tokens of all providers.
     room: Room,
+    /// What each workload has had of its requests that reach providers.
+    mints: Mutex<Quotas>,
 }
 
 /// How a provider's tokens are kept.
@@ -51,6 +55,12 @@ pub struct Settings {
     pub refresh_at: f64,
     /// Who shares a token.
     pub share: Share,
+    /// How many requests may go to the provider.
+    pub budget: Option<Rate>,
+    /// How many requests of one workload may reach providers.
+    pub mints_per_workload: Option<Rate>,
+    /// The time for one request: a further attempt begins within it, or not at all.
+    pub timeout: Duration,
 }
 
 /// Who shares a token.
@@ -70,17 +80,41 @@ pub struct Provider {
     pub resource: Resource,
     /// How its tokens are kept.
     pub settings: Settings,
-    endpoint: Arc<dyn TokenEndpoint>,
+    upstream: Upstream,
     engine: Arc<Engine>,
     cache: Arc<Cache>,
     turns: Turns,
+}
+
+/// What became of a token that an API refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Another is being fetched.
+    Refreshed,
+    /// It is known, and another is on the way, or was fetched in vain just before.
+    Known,
+    /// It is not held, or no longer: whoever asks gets another.
+    Unknown,
+}
+
+impl Rejection {
+    /// The word in replies and records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::Known => "known",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Engine {
     /// An engine that records in `journal`.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, fingerprints: FingerprintKey) -> Self {
-        Self { journal, clock, random, fingerprints, landed: Notify::new(), room: Room::new(MOST_BYTES) }
+        let (landed, mints) = Default::default();
+        Self { journal, clock, random, fingerprints, landed, room: Room::new(MOST_BYTES), mints }
     }
 
     fn dice(&self) -> Result<u16, Unavailable> {
@@ -93,53 +127,104 @@ impl Engine {
 impl Provider {
     /// A provider of which no token is held yet.
     #[must_use]
-    pub fn new(name: Name, settings: Settings, endpoint: Arc<dyn TokenEndpoint>, engine: Arc<Engine>) -> Self {
+    pub fn new(name: Name, settings: Settings, endpoints: Vec<Arc<dyn TokenEndpoint>>, engine: Arc<Engine>) -> Self {
         let resource = Resource::Provider(name.clone());
         let (cache, turns) = Default::default();
         engine.room.share(&cache);
-        Self { name, resource, settings, endpoint, engine, cache, turns }
+        let limits = (settings.timeout, settings.budget);
+        let upstream = Upstream::new(endpoints, limits, Arc::clone(&engine.clock), Arc::clone(&engine.random));
+        Self { name, resource, settings, upstream, engine, cache, turns }
     }
 
-    /// The token that `permit` allows: held, or fetched, in one flight for all who ask for the same.
+    /// The token that `permit` allows, alive for `min_ttl` at least: held, or fetched, in one flight for all who ask for
+    /// the same.
     ///
     /// A token that is alive is served at once, whatever the provider does; a dead one never.
     ///
     /// # Errors
-    /// [`Unobtained`], when no token is alive and the provider gives none.
-    pub async fn obtain(self: &Arc<Self>, permit: Permit) -> Result<Lease, Unobtained> {
-        match self.alive(permit.access()).await {
-            Ok((held, freshness)) => {
-                Ok(Lease::grant(permit, Arc::clone(&held.value), Terms::Token(held.terms(freshness))))
+    /// [`Unobtained`], when no such token is alive and the provider gives none.
+    pub async fn obtain(self: &Arc<Self>, permit: Permit, min_ttl: Duration) -> Result<Lease, Unobtained> {
+        match self.alive(permit.access(), min_ttl).await {
+            Ok(Good { held, freshness, rejected }) => {
+                let terms = Terms::Token(held.terms(freshness, rejected));
+                Ok(Lease::grant(permit, Arc::clone(&held.value), terms))
             }
             Err(why) => Err(Unobtained { permit: Box::new(permit), why }),
         }
     }
 
-    async fn alive(self: &Arc<Self>, access: &Access) -> Result<(Held, Freshness), Unavailable> {
+    async fn alive(self: &Arc<Self>, access: &Access, min_ttl: Duration) -> Result<Good, Unavailable> {
         if access.action != Action::Token || access.resource != self.resource {
             return Err(Unavailable::Internal("the permit is for something else"));
         }
         let now = self.engine.clock.now();
         let key = Key::of(access, self.settings.share == Share::Host);
         let entry = self.cache.entry(key, &access.who.name, now)?;
-        match entry.ask(now) {
-            Answer::Serve(held, freshness) => Ok((held, freshness)),
-            Answer::ServeAndRefresh(held, freshness, takeoff) => {
+        let landed = match entry.ask(min_ttl, now) {
+            Answer::Serve(good) => return Ok(good),
+            Answer::ServeAndRefresh(good, takeoff) => {
                 self.launch(entry, takeoff, None);
-                Ok((held, freshness))
+                return Ok(good);
             }
             Answer::Fetch(takeoff, landed) => {
-                self.launch(entry, takeoff, Some(Arc::clone(&access.who)));
-                Ok((landing_of(landed).await?, Freshness::Fresh))
+                self.launch(Arc::clone(&entry), takeoff, Some(Arc::clone(&access.who)));
+                landed
             }
-            Answer::Join(landed) => Ok((landing_of(landed).await?, Freshness::Fresh)),
-            Answer::Refuse(why) => Err(why),
+            Answer::Join(landed) => landed,
+            Answer::Refuse(why) => return Err(why),
+        };
+        self.landed(&entry, landing_of(landed).await, min_ttl)
+    }
+
+    /// What a flight that was waited for comes to.
+    fn landed(&self, entry: &Entry, landing: Landing, min_ttl: Duration) -> Result<Good, Unavailable> {
+        let now = self.engine.clock.now();
+        let held = match landing {
+            Ok(held) => held,
+            Err(why) => return entry.after_all(min_ttl, now).ok_or(why),
+        };
+        match held.expires {
+            Some(expires) if expires.left(now) < min_ttl => Err(Unavailable::TooShort(expires.wall - held.sent.wall)),
+            // A token without a stated lifetime is served to those who waited for it, unless they demand one.
+            None if !min_ttl.is_zero() => Err(Unavailable::TooShort(Duration::ZERO)),
+            Some(_) | None => Ok(Good { rejected: entry.has_rejected(held.fingerprint), freshness: Freshness::Fresh, held }),
         }
+    }
+
+    /// The API refused `token`, which `who` was given: what is done about it.
+    pub fn reject(self: &Arc<Self>, who: &Arc<Workload>, token: &Secret) -> Rejection {
+        let (now, fingerprint) = (self.engine.clock.now(), self.engine.fingerprints.of(token.expose()));
+        let whose = (self.settings.share == Share::Workload).then_some(&who.name);
+        for entry in self.cache.of(whose) {
+            match entry.reject(fingerprint, now) {
+                None => {}
+                Some(None) => return Rejection::Known,
+                Some(Some(takeoff)) => {
+                    self.launch(entry, takeoff, Some(Arc::clone(who)));
+                    return Rejection::Refreshed;
+                }
+            }
+        }
+        Rejection::Unknown
     }
 
     /// Forgets what failed, so that the next who asks is not told of a failure that may have been mended.
     pub fn forgive(&self) {
+        self.upstream.forgive();
         self.cache.forgive();
+    }
+
+    /// How the provider does.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.upstream.health(self.engine.clock.now())
+    }
+
+    /// If the provider died now: how long the tokens in use would still serve, the first of them to end; none where
+    /// none is held.
+    #[must_use]
+    pub fn outage_budget(&self) -> Option<Duration> {
+        self.cache.ends_first(self.engine.clock.now())
     }
 
     /// How many tokens are held that are alive.
@@ -178,15 +263,19 @@ impl Provider {
     /// One flight: intent, request, outcome.
     async fn fly(&self, key: &Key, for_whom: Option<&Workload>) -> Landing {
         let engine = &*self.engine;
+        if let (Some(who), Some(rate)) = (for_whom, self.settings.mints_per_workload) {
+            let mut mints = engine.mints.lock().unwrap_or_else(PoisonError::into_inner);
+            mints.take(&who.name, rate, engine.clock.now().boot).map_err(Unavailable::Mints)?;
+        }
         let _turn = self.turns.take(key.workload.as_ref().or(for_whom.map(|who| &who.name))).await?;
-        let dice = engine.dice()?;
+        let (pass, dice) = (self.upstream.admit()?, engine.dice()?);
         let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
         let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
         let intent = engine.journal.append(&Record::Intent(Intent { actor, effect })).await?.decision().index;
 
         let asked = engine.clock.now();
         let ask = Ask { scopes: key.scopes.clone(), audience: key.audience.clone() };
-        let answer = self.endpoint.fetch(&ask).await.and_then(not_dead_on_arrival);
+        let answer = self.upstream.fetch(&ask, pass).await;
         // A crash here leaves an intent without outcome: the token is lost, serves nobody, and expires by itself.
         let took = engine.clock.now().since(asked);
         let landing = answer.map(|grant| {
@@ -215,16 +304,15 @@ impl Unavailable {
     fn asked_to_wait(&self) -> Duration {
         match self {
             Self::Provider { failure: Failure::Unavailable { retry_after, .. }, .. } => retry_after.unwrap_or_default(),
-            Self::Provider { .. } | Self::Audit(_) | Self::Full(_) | Self::Busy(_) | Self::Internal(_) => {
-                Duration::ZERO
-            }
-        }
-    }
-
-    pub(super) fn retry_after(self, wait: Duration) -> Self {
-        match self {
-            Self::Provider { failure, .. } => Self::Provider { failure, retry_after: wait },
-            other @ (Self::Audit(_) | Self::Full(_) | Self::Busy(_) | Self::Internal(_)) => other,
+            Self::Provider { .. }
+            | Self::Resting { .. }
+            | Self::Budget(_)
+            | Self::Mints(_)
+            | Self::TooShort(_)
+            | Self::Audit(_)
+            | Self::Full(_)
+            | Self::Busy(_)
+            | Self::Internal(_) => Duration::ZERO,
         }
     }
 }
@@ -245,13 +333,6 @@ pub async fn keep_ahead(engine: Arc<Engine>, providers: impl Fn() -> Vec<Arc<Pro
 async fn landing_of(mut landed: Landed) -> Landing {
     let landing = landed.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
     landing.unwrap_or(Err(Unavailable::Internal("the task that asked the provider ended early")))
-}
-
-fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
-    match grant.lifetime {
-        Some(Duration::ZERO) => Err(Failure::Nonsense("the token has a lifetime of 0 seconds".into())),
-        Some(_) | None => Ok(grant),
-    }
 }
 
 fn outcome_of(landing: &Result<Held, Failure>) -> OutcomeOf<'_> {

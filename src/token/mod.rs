@@ -1,5 +1,6 @@
 //! Tokens: how fresh one is and what to do about it (pure, here), who holds one (`cache`), and how one is
-//! fetched: once at a time for each key (`engine`), in its `turns`, ahead of its expiry. `room` bounds what they take.
+//! fetched: once at a time for each key (`engine`), in its `turns`, ahead of its expiry, from the endpoint that is well
+//! (`upstream`). `room` bounds what they take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,13 @@ mod catalogue;
 mod engine;
 mod room;
 mod turns;
+mod upstream;
 
 pub use cache::Key;
 pub use catalogue::{Catalogue, NotListed};
-pub use engine::{Engine, Provider, Settings, Share, keep_ahead};
+pub use engine::{Engine, Provider, Rejection, Settings, Share, keep_ahead};
 pub use turns::MOST_FLIGHTS;
+pub use upstream::Health;
 
 use room::{Room, Taken};
 
@@ -85,12 +88,13 @@ impl Held {
 
     /// What is said of it when it is handed over.
     #[must_use]
-    pub fn terms(&self, freshness: Freshness) -> TokenTerms {
+    pub fn terms(&self, freshness: Freshness, rejected: bool) -> TokenTerms {
         TokenTerms {
             scopes: self.scopes.clone(),
             obtained: self.sent,
             expires: self.expires,
             freshness,
+            rejected,
             fingerprint: self.fingerprint,
             intent: self.intent,
         }
@@ -108,6 +112,23 @@ pub enum Unavailable {
         /// When the provider will be asked again.
         retry_after: Duration,
     },
+    /// The provider is left alone for a while, since it failed or asked for it.
+    #[error("{failure} (it is not asked again before {} s have passed)", .wait.as_secs_f64().ceil())]
+    Resting {
+        /// What happened last.
+        failure: Failure,
+        /// How long that is still so.
+        wait: Duration,
+    },
+    /// As many requests have gone to this provider as `budget` allows.
+    #[error("the `budget` of requests to this provider is used up")]
+    Budget(Duration),
+    /// As many requests of this workload have reached providers as `limits.mints_per_workload` allows.
+    #[error("the workload has used up its `limits.mints_per_workload`")]
+    Mints(Duration),
+    /// The provider gives no token that lives as long as the caller demands.
+    #[error("the caller demands a token that lives longer than the {} s that this one was given", .0.as_secs())]
+    TooShort(Duration),
     /// The intent could not be recorded, so the provider was not asked.
     #[error(transparent)]
     Audit(#[from] NotDurable),
@@ -122,6 +143,33 @@ pub enum Unavailable {
     /// bursar's own fault: the random generator failed, or a task ended.
     #[error("internal: {0}")]
     Internal(&'static str),
+}
+
+impl Unavailable {
+    /// A limit of ours, and how long it holds: that says nothing of the provider.
+    fn of_ours(&self) -> Option<Duration> {
+        match self {
+            Self::Budget(wait) | Self::Mints(wait) => Some(*wait),
+            Self::Busy(_) => Some(Duration::ZERO),
+            Self::Provider { .. }
+            | Self::Resting { .. }
+            | Self::TooShort(_)
+            | Self::Audit(_)
+            | Self::Full(_)
+            | Self::Internal(_) => None,
+        }
+    }
+
+    /// The same, told to somebody who may ask again after `wait`.
+    fn retry_after(self, wait: Duration) -> Self {
+        match self {
+            Self::Provider { failure, .. } => Self::Provider { failure, retry_after: wait },
+            Self::Resting { failure, .. } => Self::Resting { failure, wait },
+            Self::Budget(_) => Self::Budget(wait),
+            Self::Mints(_) => Self::Mints(wait),
+            other @ (Self::TooShort(_) | Self::Audit(_) | Self::Full(_) | Self::Busy(_) | Self::Internal(_)) => other,
+        }
+    }
 }
 
 /// No token: the permit back, for the record of the refusal, and why.

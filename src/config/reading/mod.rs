@@ -96,7 +96,12 @@ impl Reader<'_> {
             let what = format!("`limits.connections_per_uid` is more than the {} connections of all", said.connections);
             self.fault("limits.connections_per_uid", what, Some("lower it, or raise `limits.connections`".to_owned()));
         }
-        Limits { connections: said.connections, connections_per_uid }
+        Limits {
+            connections: said.connections,
+            connections_per_uid,
+            per_workload: said.per_workload.rate(),
+            mints_per_workload: said.mints_per_workload.rate(),
+        }
     }
 
     /// A path as it is opened: what is relative is relative to the file that said it.

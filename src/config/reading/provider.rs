@@ -39,13 +39,13 @@ impl Reader<'_> {
         self.times_fit(entry, &said);
         let (audience, audience_as) = self.audience(entry, &said);
         let about = self.about(entry, &said);
-        let server = self.server(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
+        let servers = self.servers(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
         let client_id = self.address(&format!("{entry}.client_id"), &said.client_id, str::parse);
         let client_auth = self.client_auth(entry, said.client_auth);
         let client_secret = self.client_secret(entry, said.client_secret, stores);
         let ca_file = said.ca_file.map(|file| self.path(&format!("{entry}.ca_file"), &file));
         Some(Provider {
-            server: server?,
+            servers: servers?,
             client_id: client_id?,
             client_auth: client_auth?,
             client_secret: client_secret?,
@@ -66,37 +66,38 @@ impl Reader<'_> {
             connect_timeout: said.connect_timeout.0,
             timeout: said.timeout.0,
             refresh_at: said.refresh_at,
+            budget: said.budget.rate(),
             about,
             tags: said.tags.into_iter().collect(),
         })
     }
 
-    /// The token endpoint where one is given, else the issuer whose metadata names it.
-    fn server(&mut self, entry: &str, issuer: Option<&str>, endpoint: Option<&OneOrMany>) -> Option<Server> {
+    /// The token endpoints where they are given, else the issuer whose metadata names it.
+    fn servers(&mut self, entry: &str, issuer: Option<&str>, endpoints: Option<&OneOrMany>) -> Option<Vec<Server>> {
         let named = issuer.and_then(|text| self.address(&format!("{entry}.issuer"), text, str::parse::<Issuer>));
         let key = format!("{entry}.token_endpoint");
-        match (endpoint, issuer) {
-            (Some(OneOrMany::One(text)), _) => self.endpoint(&key, text),
-            (Some(OneOrMany::Many(several)), _) => match several.as_slice() {
-                [one] => self.endpoint(&key, one),
-                _ => {
-                    let what = format!("`{key}`: fail-over to a further endpoint is not available in this version");
-                    self.fault(&key, what, Some("list one endpoint".to_owned()));
-                    None
-                }
-            },
-            (None, Some(_)) => named.map(Server::Issuer),
+        let several = match (endpoints, issuer) {
+            (Some(OneOrMany::One(one)), _) => std::slice::from_ref(one),
+            (Some(OneOrMany::Many(several)), _) => several,
+            (None, Some(_)) => return named.map(|issuer| vec![Server::Issuer(issuer)]),
             (None, None) => {
                 let what = format!("`[{entry}]` lacks `issuer` or `token_endpoint`");
                 let help = "give `issuer` where the provider publishes metadata, else `token_endpoint`";
                 self.fault(entry, what, Some(help.to_owned()));
-                None
+                return None;
             }
+        };
+        let read: Vec<_> = several.iter().map(|text| self.address(&key, text, str::parse::<EndpointUrl>)).collect();
+        let read: Vec<_> = read.into_iter().collect::<Option<_>>()?;
+        if let Some(twice) = (1..read.len()).find_map(|nth| read[..nth].contains(&read[nth]).then(|| &read[nth])) {
+            let what = format!("`{key}` lists `{twice}` twice");
+            self.fault(&key, what, Some("list each endpoint once, the one to be preferred first".to_owned()));
         }
-    }
-
-    fn endpoint(&mut self, key: &str, text: &str) -> Option<Server> {
-        self.address(key, text, str::parse::<EndpointUrl>).map(Server::Endpoint)
+        if read.is_empty() {
+            self.fault(&key, format!("`{key}` lists no endpoint"), Some("list one, or give `issuer`".to_owned()));
+            return None;
+        }
+        Some(read.into_iter().map(Server::Endpoint).collect())
     }
 
     fn client_auth(&mut self, entry: &str, said: said::ClientAuth) -> Option<ClientAuth> {

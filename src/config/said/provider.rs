@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretRef;
+use super::{Limit, SecretRef};
 use crate::access::{Audience, Scope};
 use crate::config::words::{Period, Rate};
 use crate::name::Name;
@@ -105,10 +105,10 @@ pub struct Provider {
     #[serde(default = "refresh_at")]
     #[schemars(range(min = 0.05, max = 0.95))]
     pub refresh_at: f64,
-    /// How many token requests the provider gets.
-    #[serde(default)]
-    #[schemars(extend("x-later" = true, "examples" = ["60/m"]))]
-    pub budget: Option<Rate>,
+    /// How many token requests the provider gets: so many at once, and then one by one.
+    #[serde(default = "budget")]
+    #[schemars(extend("examples" = ["60/m"]))]
+    pub budget: Limit,
     /// Who answers for it.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028-\u202E\u2066-\u2069]{1,200}$"), extend("patternErrorMessage" = LABEL, "examples" = ["payments"]))]
@@ -125,6 +125,11 @@ pub struct Provider {
     #[serde(default)]
     #[schemars(extend("examples" = [["payments"]]))]
     pub tags: BTreeSet<Name>,
+}
+
+/// Room for a host that starts with some hundred workloads, and an end to a loop.
+fn budget() -> Limit {
+    Limit::At(Rate { count: 600, every: Duration::from_secs(60) })
 }
 
 const LABEL: &str = "not a label: use 1 to 200 characters without control characters";
