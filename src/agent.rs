@@ -36,7 +36,7 @@ use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
 use crate::telemetry::Log;
 use crate::time::{Clock, SystemClock};
-use crate::token::{Engine, keep_ahead};
+use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
 use providers::Providers;
 use rules::{Reader, shelf_of};
@@ -176,7 +176,7 @@ impl Agent {
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
             broker: Arc::clone(&broker),
-            admission: admission(&read.settings.limits),
+            admission: admission(&read.settings),
             sources: Arc::new(Sources::new(clock, roots(&read.settings)?)),
             drain: draining,
         };
@@ -271,10 +271,12 @@ fn audit_settings(audit: &meant::Audit) -> audit::Settings {
     }
 }
 
-fn admission(limits: &meant::Limits) -> Arc<Admission> {
+fn admission(settings: &Settings) -> Arc<Admission> {
+    let limits = &settings.limits;
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let (asked, per_uid) = (limits.connections as usize, limits.connections_per_uid as usize);
-    let shares = Shares::carried_by(descriptors, Peer::DESCRIPTORS, asked, Some(per_uid));
+    let outgoing = settings.providers.len().saturating_mul(MOST_FLIGHTS);
+    let shares = Shares::carried_by(descriptors, outgoing, Peer::DESCRIPTORS, asked, Some(per_uid));
     if shares.connections < asked {
         tracing::warn!(
             "`limits.connections` is lowered from {asked} to {}, which {descriptors} descriptors carry; raise `LimitNOFILE=`",
