@@ -13,8 +13,8 @@ mod refused;
 mod views;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -169,7 +169,13 @@ impl Broker {
         case.within_its_rate(&rules, &who, began).await?;
         let provider = case.provider(&rules, &who, provider).await?;
         let (scopes, audience) = Default::default();
-        let access = Access { who: Arc::clone(&who), action: case.action, resource: provider.resource.clone(), scopes, audience };
+        let access = Access {
+            who: Arc::clone(&who),
+            action: case.action,
+            resource: provider.resource.clone(),
+            scopes,
+            audience,
+        };
         let permit = case.judge(&rules, access, began).await?;
         let rejection = provider.reject(&who, token);
         case.operated(&permit, Ok(rejection), |rejection| rejection.as_str().to_owned()).await

@@ -12,9 +12,10 @@ pub fn token_form(bytes: &[u8]) {
         assert_eq!(Scopes::parse(&form.scopes.to_string()), Ok(form.scopes.clone()));
         let mut again = form_urlencoded::Serializer::new("grant_type=client_credentials&".to_owned());
         again.extend_pairs(form.provider.iter().map(|provider| ("provider", provider)));
+        again.append_pair("min_ttl", &format!("{}us", form.min_ttl.as_micros()));
         again.append_pair("scope", &form.scopes.to_string());
         again.extend_pairs(form.audience.iter().map(|audience| ("resource", audience.as_str())));
-        // Sixty-four parameters of a query with no `grant_type` are one more here.
+        // Sixty-four parameters of a query with neither `grant_type` nor `min_ttl` are two more here.
         if form.audience.len() < 60 {
             assert_eq!(TokenForm::parse(again.finish().as_bytes(), carrier), Ok(form));
         }

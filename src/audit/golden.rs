@@ -58,6 +58,7 @@ pub(super) fn lease() -> Lease {
         scopes: Scopes::parse("charges:read").unwrap(),
         obtained: sent,
         expires: Some(sent.deadline(Duration::from_secs(300))),
+        rejected: false,
         freshness: Freshness::Fresh,
         fingerprint: FingerprintKey::new(1, &[7; 32]).of(b"a token"),
         intent: 1,

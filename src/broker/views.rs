@@ -8,8 +8,8 @@ use super::{Broker, Rules, Why};
 use crate::audit::Journal;
 use crate::name::Name;
 use crate::secret;
-use crate::token::{Health, Provider};
 use crate::time::Boot;
+use crate::token::{Health, Provider};
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]

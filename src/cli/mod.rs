@@ -103,11 +103,6 @@ fn usage(error: &clap::Error) -> Exit {
     }
 }
 
-/// A verb whose room is not in this build.
-fn not_built(verb: &str) -> Outcome {
-    Err(Trouble::failed(format!("`bursar {verb}` is not available in this version")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

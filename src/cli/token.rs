@@ -22,16 +22,13 @@ pub(super) struct Token {
     /// The resource that the token is for; may be repeated [default: all that the provider lists]
     #[arg(long = "resource", value_name = "URI")]
     resources: Vec<Audience>,
-    /// How long the token must still be valid, as in `60s` (not available in this version)
-    #[arg(long, value_name = "DURATION", hide = true)]
+    /// How long the token must still be valid, as in `60s`
+    #[arg(long, value_name = "DURATION")]
     min_ttl: Option<Period>,
 }
 
 impl Token {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        if self.min_ttl.is_some() {
-            return super::not_built("token --min-ttl");
-        }
         let answer: Value = granted(ask(&globals.socket(), self.call())?)?;
         if globals.json {
             show::json(&answer)?;
@@ -48,6 +45,8 @@ impl Token {
         if !scope.is_empty() {
             fields.push(("scope", &scope));
         }
+        let min_ttl = self.min_ttl.map(|min_ttl| min_ttl.to_string());
+        fields.extend(min_ttl.iter().map(|min_ttl| ("min_ttl", min_ttl.as_str())));
         fields.extend(self.resources.iter().map(|resource| ("resource", resource.as_str())));
         Call::form(format!("/token/{}", self.provider), fields)
     }

@@ -378,7 +378,7 @@ mod tests {
     use super::super::room::Room;
     use super::*;
     use crate::crypto::FingerprintKey;
-    use crate::oauth::Grant;
+    use crate::oauth::{Failure, Grant};
     use crate::secret::Secret;
     use crate::time::{Clock, ManualClock};
 
@@ -392,7 +392,7 @@ mod tests {
             };
             let flying = |nth| {
                 let entry = entry("greedy", nth).unwrap();
-                (entry.ask(now), entry)
+                (entry.ask(Duration::ZERO, now), entry)
             };
             let flights: Vec<_> = (0..MOST_KEYS_OF_ONE).map(flying).collect();
             let refused = entry("greedy", MOST_KEYS_OF_ONE);
@@ -416,7 +416,7 @@ mod tests {
     }
 
     fn land(entry: &Entry, landing: Landing, now: Moment) {
-        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, _, takeoff)) = entry.ask(now) else {
+        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, takeoff)) = entry.ask(Duration::ZERO, now) else {
             panic!("nothing takes off")
         };
         entry.land(takeoff, landing, now, |_| Duration::from_secs(1));
@@ -431,8 +431,11 @@ mod tests {
         land(&entry, Ok(held(&clock, &room)), clock.now());
         clock.advance(Duration::from_secs(70));
         land(&entry, Err(Unavailable::Busy(32)), clock.now());
-        let answer = entry.ask(clock.now());
-        assert!(matches!(answer, Answer::ServeAndRefresh(_, Freshness::Ahead, _)), "{answer:?}");
+        let answer = entry.ask(Duration::ZERO, clock.now());
+        assert!(
+            matches!(&answer, Answer::ServeAndRefresh(good, _) if good.freshness == Freshness::Ahead),
+            "{answer:?}"
+        );
     }
 
     #[test]
@@ -446,7 +449,7 @@ mod tests {
             land(&entry, Ok(held(&clock, &room)), clock.now());
             clock.advance(Duration::from_secs(1));
             // The first stays in use.
-            assert!(matches!(entries.first().unwrap_or(&entry).ask(clock.now()), Answer::Serve(..)));
+            assert!(matches!(entries.first().unwrap_or(&entry).ask(Duration::ZERO, clock.now()), Answer::Serve(..)));
             room.clear();
             entries.push(entry);
         }
@@ -454,5 +457,65 @@ mod tests {
         assert_eq!(alive, [[true].as_slice(), &[false; 2], &[true; 8]].concat());
         drop((entries, caches));
         assert!(!room.is_beyond(0), "what is dropped gives its room back");
+    }
+
+    fn entry(clock: &ManualClock, landing: Landing) -> Arc<Entry> {
+        let maker: Name = "checkout".parse().unwrap();
+        let entry = Cache::default().entry(key(Some("checkout"), 0), &maker, clock.now()).unwrap();
+        land(&entry, landing, clock.now());
+        entry
+    }
+
+    fn failure() -> Unavailable {
+        let failure = Failure::Unavailable { what: "down".into(), retry_after: None };
+        Unavailable::Provider { failure, retry_after: Duration::ZERO }
+    }
+
+    #[test]
+    fn who_demands_a_longer_life_gets_another_token_or_hears_that_there_is_none() {
+        let (clock, room) = (ManualClock::default(), Room::new(usize::MAX));
+        let entry = entry(&clock, Ok(held(&clock, &room)));
+        let demands = |seconds| entry.ask(Duration::from_secs(seconds), clock.now());
+        assert!(matches!(demands(100), Answer::Serve(_)));
+        assert!(matches!(demands(101), Answer::Refuse(Unavailable::TooShort(lifetime)) if lifetime.as_secs() == 100));
+        clock.advance(BETWEEN_FORCED);
+        assert!(matches!(demands(70), Answer::Serve(_)));
+        let Answer::Fetch(takeoff, _) = demands(71) else { panic!("nothing takes off") };
+        assert!(matches!(demands(71), Answer::Join(_)));
+        assert!(matches!(demands(70), Answer::Serve(_)), "for who demands less nothing has changed");
+        entry.land(takeoff, Err(failure()), clock.now(), |_| Duration::from_secs(1));
+        assert!(matches!(demands(71), Answer::Refuse(Unavailable::Provider { .. })));
+        assert!(matches!(demands(70), Answer::Serve(_)));
+    }
+
+    #[test]
+    fn a_rejected_token_is_served_again_only_when_there_is_no_other() {
+        let (clock, room) = (ManualClock::default(), Room::new(usize::MAX));
+        let first = held(&clock, &room);
+        let (entry, fingerprint) = (entry(&clock, Ok(first.clone())), first.fingerprint);
+        let other = FingerprintKey::new(1, &[0; 32]).of(b"another");
+        let ask = || entry.ask(Duration::ZERO, clock.now());
+        assert!(entry.reject(other, clock.now()).is_none(), "that is not the one");
+        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now()) else { panic!("nothing takes off") };
+        assert!(matches!(entry.reject(fingerprint, clock.now()), Some(None)), "one flight at a time");
+        assert!(matches!(ask(), Answer::Join(_)));
+        entry.land(takeoff, Ok(first), clock.now(), |_| Duration::ZERO);
+        assert!(matches!(ask(), Answer::Serve(Good { rejected: true, .. })), "the provider gave the same again");
+        assert!(matches!(entry.reject(fingerprint, clock.now()), Some(None)), "once in a while");
+        clock.advance(BETWEEN_FORCED);
+        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now()) else { panic!("nothing takes off") };
+        entry.land(takeoff, Ok(Held { fingerprint: other, ..held(&clock, &room) }), clock.now(), |_| Duration::ZERO);
+        assert!(matches!(ask(), Answer::Serve(Good { rejected: false, .. })));
+    }
+
+    #[test]
+    fn a_limit_of_ours_is_waited_for_and_is_no_failure_of_the_provider() {
+        let (clock, room) = (ManualClock::default(), Room::new(usize::MAX));
+        let entry = entry(&clock, Ok(held(&clock, &room)));
+        clock.advance(Duration::from_secs(70));
+        land(&entry, Err(Unavailable::Budget(Duration::from_secs(5))), clock.now());
+        let answer = entry.ask(Duration::ZERO, clock.now());
+        assert!(matches!(answer, Answer::Serve(Good { freshness: Freshness::Ahead, .. })), "{answer:?}");
+        assert_eq!(entry.due(clock.now()).1, Some(Duration::from_secs(5)));
     }
 }

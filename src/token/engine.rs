@@ -187,7 +187,9 @@ impl Provider {
             Some(expires) if expires.left(now) < min_ttl => Err(Unavailable::TooShort(expires.wall - held.sent.wall)),
             // A token without a stated lifetime is served to those who waited for it, unless they demand one.
             None if !min_ttl.is_zero() => Err(Unavailable::TooShort(Duration::ZERO)),
-            Some(_) | None => Ok(Good { rejected: entry.has_rejected(held.fingerprint), freshness: Freshness::Fresh, held }),
+            Some(_) | None => {
+                Ok(Good { rejected: entry.has_rejected(held.fingerprint), freshness: Freshness::Fresh, held })
+            }
         }
     }
 
@@ -275,7 +277,7 @@ impl Provider {
 
         let asked = engine.clock.now();
         let ask = Ask { scopes: key.scopes.clone(), audience: key.audience.clone() };
-        let answer = self.upstream.fetch(&ask, pass).await;
+        let answer = self.upstream.fetch(&ask, pass, for_whom.is_some()).await;
         // A crash here leaves an intent without outcome: the token is lost, serves nobody, and expires by itself.
         let took = engine.clock.now().since(asked);
         let landing = answer.map(|grant| {

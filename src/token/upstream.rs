@@ -20,8 +20,8 @@ const DENIED: Backoff = Backoff { first: Duration::from_secs(5), most: Duration:
 /// The way to one provider.
 pub(super) struct Upstream {
     routes: Vec<Route>,
-    /// A further attempt begins within this time, or not at all: somebody waits for it.
-    patience: Duration,
+    /// The time for one request.
+    timeout: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     state: Mutex<Shared>,
@@ -74,7 +74,7 @@ pub struct Health {
 impl Upstream {
     pub(super) fn new(
         endpoints: Vec<Arc<dyn TokenEndpoint>>,
-        (patience, budget): (Duration, Option<Rate>),
+        (timeout, budget): (Duration, Option<Rate>),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Upstream {
             last_success: None,
             failures: 0,
         };
-        Self { routes, patience, clock, random, state: Mutex::new(state) }
+        Self { routes, timeout, clock, random, state: Mutex::new(state) }
     }
 
     /// The right to ask the first endpoint that may be asked. Nothing is to be recorded before there is one.
@@ -98,9 +98,11 @@ impl Upstream {
         self.pass(None, self.clock.now())
     }
 
-    /// Asks, and asks again where that may help and somebody can still wait for it.
-    pub(super) async fn fetch(&self, ask: &Ask, pass: Pass) -> Result<Grant, Failure> {
+    /// Asks, and asks again where that may help: another endpoint at once, the same one after a rest if somebody waits and
+    /// is still there by then.
+    pub(super) async fn fetch(&self, ask: &Ask, pass: Pass, is_awaited: bool) -> Result<Grant, Failure> {
         let began = self.clock.now();
+        let patience = if is_awaited { self.timeout } else { Duration::ZERO };
         let (mut pass, mut attempt) = (pass, 1);
         loop {
             let answer = self.route(&pass)?.endpoint.fetch(ask).await.and_then(not_dead_on_arrival);
@@ -111,7 +113,7 @@ impl Upstream {
                 return Err(failure);
             }
             let wait = if other { Duration::ZERO } else { BETWEEN_ATTEMPTS.after(attempt, self.dice()) };
-            if self.clock.now().since(began) + wait > self.patience {
+            if !other && self.clock.now().since(began) + wait > patience {
                 return Err(failure);
             }
             tokio::time::sleep(wait).await;
@@ -157,7 +159,8 @@ impl Upstream {
             return Err(Unavailable::Budget(wait));
         }
         let others = (0..self.routes.len()).filter(|route| Some(*route) != failed).chain(failed);
-        let route = others.into_iter().find(|route| state.breakers.get_mut(*route).is_some_and(|it| it.pass(now).is_ok()));
+        let route =
+            others.into_iter().find(|route| state.breakers.get_mut(*route).is_some_and(|it| it.pass(now).is_ok()));
         let Some(route) = route else {
             let failure = state.last_failure.clone().unwrap_or(Failure::Nonsense("no endpoint is configured".into()));
             return Err(Unavailable::Resting { failure, wait: state.rests(now) });
@@ -169,7 +172,9 @@ impl Upstream {
 
     fn has_other(&self, pass: &Pass) -> bool {
         let (state, now) = (self.lock(), self.clock.now());
-        (0..).zip(&state.breakers).any(|(route, breaker): (usize, _)| route != pass.route && breaker.wait(now).is_zero())
+        (0..)
+            .zip(&state.breakers)
+            .any(|(route, breaker): (usize, _)| route != pass.route && breaker.wait(now).is_zero())
     }
 
     fn settle(&self, pass: &Pass, answer: &Result<Grant, Failure>) {

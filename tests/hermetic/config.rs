@@ -95,7 +95,9 @@ fn what_was_said_becomes_what_is_meant() {
     );
     let read = read(&text).unwrap();
     let stripe = &read.settings.providers[&name("stripe")];
-    assert!(matches!(&stripe.server, Server::Endpoint(url) if url.url().as_str() == "https://login.example.com/token"));
+    assert!(
+        matches!(&stripe.servers[0], Server::Endpoint(url) if url.url().as_str() == "https://login.example.com/token")
+    );
     assert_eq!(stripe.client_auth, ClientAuth::ClientSecretBasic);
     assert_eq!(stripe.client_secret.name.as_str(), "stripe-client");
     assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
@@ -135,13 +137,13 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 #[test]
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
-        "{STRIPE}\nbudget = \"60/m\"\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
+        "{STRIPE}\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
          [metrics]\nlisten = \"127.0.0.1:9464\"\n[telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
-         [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n[limits]\nper_workload = \"2000/s\"\nmints_per_workload = \"60/m\"\n"
+         [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
     let faults = read(&text).unwrap_err();
     let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
@@ -150,10 +152,7 @@ fn what_is_not_built_is_refused_with_its_place() {
         "audit.forward",
         "audit.retention",
         "audit.witness",
-        "limits.mints_per_workload",
-        "limits.per_workload",
         "metrics.listen",
-        "provider.stripe.budget",
         "provider.stripe.private_key",
         "secret.key.field",
         "secret.key.rotation",
@@ -175,10 +174,31 @@ fn client_authentications_that_are_not_built_are_refused() {
 }
 
 #[test]
-fn fail_over_is_not_built() {
-    assert!(stripe_with("token_endpoint = [\"https://a.example/t\"]").is_empty());
-    let faults = stripe_with("token_endpoint = [\"https://a.example/t\", \"https://b.example/t\"]");
-    assert_fault(&faults, "provider.stripe.token_endpoint", "not available in this version");
+fn several_endpoints_are_tried_in_their_order() {
+    let (one, other) = ("https://a.example/t", "https://b.example/t");
+    let two = format!("[\"{one}\", \"{other}\"]");
+    let read = read(&STRIPE.replace("\"https://login.example.com/token\"", &two)).unwrap();
+    let servers: Vec<_> = read.settings.providers.values().next().unwrap().servers.iter().collect();
+    assert!(
+        matches!(&servers[..], [Server::Endpoint(a), Server::Endpoint(b)] if a.to_string() == one && b.to_string() == other)
+    );
+    assert_fault(
+        &stripe_with(&format!("token_endpoint = [\"{one}\", \"{one}\"]")),
+        "provider.stripe.token_endpoint",
+        "twice",
+    );
+    assert!(!stripe_with("token_endpoint = []").is_empty());
+}
+
+#[test]
+fn rates_have_defaults_and_can_be_taken_out() {
+    let limits = read(STRIPE).unwrap().settings.limits;
+    assert_eq!((limits.per_workload, limits.mints_per_workload.map(|rate| rate.count)), (None, Some(60)));
+    let off =
+        format!("{STRIPE}\nbudget = \"off\"\n[limits]\nper_workload = \"2000/s\"\nmints_per_workload = \"off\"\n");
+    let settings = read(&off).unwrap().settings;
+    assert_eq!(settings.limits.per_workload.map(|rate| (rate.count, rate.every.as_secs())), Some((2_000, 1)));
+    assert_eq!((settings.limits.mints_per_workload, settings.providers.values().next().unwrap().budget), (None, None));
 }
 
 #[test]

@@ -89,13 +89,10 @@ impl Reader<'_> {
         };
         let read: Vec<_> = several.iter().map(|text| self.address(&key, text, str::parse::<EndpointUrl>)).collect();
         let read: Vec<_> = read.into_iter().collect::<Option<_>>()?;
-        if let Some(twice) = (1..read.len()).find_map(|nth| read[..nth].contains(&read[nth]).then(|| &read[nth])) {
+        let twice = read.iter().enumerate().find(|(nth, one)| read.iter().take(*nth).any(|before| before == *one));
+        if let Some((_, twice)) = twice {
             let what = format!("`{key}` lists `{twice}` twice");
             self.fault(&key, what, Some("list each endpoint once, the one to be preferred first".to_owned()));
-        }
-        if read.is_empty() {
-            self.fault(&key, format!("`{key}` lists no endpoint"), Some("list one, or give `issuer`".to_owned()));
-            return None;
         }
         Some(read.into_iter().map(Server::Endpoint).collect())
     }

@@ -180,7 +180,7 @@ async fn every_row_of_the_error_table_has_its_status_its_remedy_and_its_record()
         ("checkout", form("scope=charges:read"), 400, "invalid_request"),
         ("checkout", form(&format!("{grant}&{grant}")), 400, "invalid_request"),
         ("checkout", form(&format!("{grant}&scope=a&scope=b")), 400, "invalid_request"),
-        ("checkout", form(&format!("{grant}&min_ttl=60")), 400, "invalid_request"),
+        ("checkout", form(&format!("{grant}&min_ttl=soon")), 400, "invalid_request"),
         ("checkout", form(&format!("{grant}{}", "&a=1".repeat(64))), 400, "invalid_request"),
         ("checkout", request("POST", "/token", FORM, grant), 400, "invalid_request"),
         ("checkout", request("POST", "/token/stripe", "", grant), 400, "invalid_request"),
