@@ -127,7 +127,7 @@ async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
         }
     }
     assert_eq!((tokens.len(), refused), (1, LEAKS - 1), "what cannot be used is not served: {tokens:?}");
-    assert_eq!(rig.endpoint.asked().len(), LEAKS);
+    assert!(rig.endpoint.asked().len() >= LEAKS, "what may pass is tried again while somebody waits");
     tokens.push(rig.token("checkout", "stripe", "").await.token());
     operate(&rig, &mut seen).await;
     ask_with_credentials(&rig, &mut seen).await;
