@@ -9,6 +9,7 @@ pub mod reading;
 pub mod reload;
 pub mod said;
 pub mod words;
+mod writable;
 
 pub use check::{Report, check};
 pub use load::load;

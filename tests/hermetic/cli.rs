@@ -37,6 +37,13 @@ fn etc(text: &str) -> (TempDir, String) {
     (folder, file.to_str().unwrap().to_owned())
 }
 
+/// Sockets whose folder is there, and a provider with its store.
+const READY: &str = "socket = \"bursar.sock\"\nadmin_socket = \"admin.sock\"\n[store.local]\nkind = \"sealed\"\n\
+                     [provider.stripe]\ntoken_endpoint = \"https://login.example.com/token\"\nclient_id = \"b\"\n\
+                     client_secret = { store = \"local\", name = \"c\" }\nscopes = []\n\
+                     [provider.crm]\ntoken_endpoint = \"https://crm.example.com/token\"\nclient_id = \"b\"\n\
+                     client_secret = { store = \"local\", name = \"d\" }\nscopes = []\n";
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -73,6 +80,89 @@ fn check_speaks_json_to_programs() {
     assert_eq!((&fault["place"]["line"], &fault["place"]["column"]), (&Value::from(5), &Value::from(1)));
     assert_eq!(fault["place"]["key"], "agent.typo");
     assert!(report["warnings"].is_array());
+}
+
+#[test]
+fn check_says_what_it_looked_at() {
+    let (folder, file) = etc(READY);
+    let output = bursar(&["check", "--config", &file]);
+    assert_eq!(exit(&output), 0, "{}", stdout(&output));
+    let last = stdout(&output).lines().last().unwrap().to_owned();
+    let counts = "1 file, 2 providers, 3 rules, 10 scenarios, 0 secrets, 1 store, 2 workloads";
+    assert_eq!(last, format!("ok: {file}: {counts}"));
+    let json: Value = serde_json::from_slice(&bursar(&["check", "--config", &file, "--json"]).stdout).unwrap();
+    assert_eq!((&json["checked"]["rules"], &json["checked"]["workloads"]), (&Value::from(3), &Value::from(2)));
+    drop(folder);
+}
+
+#[test]
+fn check_names_a_listener_whose_workload_nobody_is() {
+    let (_folder, file) = etc("[[agent.listener]]\nsocket = \"x.sock\"\nworkload = \"checkuot\"\n");
+    let said = stdout(&bursar(&["check", "--config", &file]));
+    assert!(said.contains(&format!("warning: {file}:7:12: `workloads.toml` has no workload `checkuot`")), "{said}");
+}
+
+#[test]
+fn check_says_that_without_a_rule_everything_is_denied() {
+    let (folder, file) = etc("");
+    for entry in fs::read_dir(folder.path().join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "cedar") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::remove_dir_all(folder.path().join("policies/scenarios")).unwrap();
+    let output = bursar(&["check", "--config", &file]);
+    assert_eq!(exit(&output), 0, "{}", stdout(&output));
+    assert!(stdout(&output).contains("everything is denied"), "{}", stdout(&output));
+}
+
+#[test]
+fn check_tells_a_missing_policies_folder_once_and_other_faults_together() {
+    let (folder, file) = etc("");
+    fs::write(folder.path().join("policies/scenarios/odd.toml"), "at = 5\n").unwrap();
+    fs::write(folder.path().join("policies/odd.cedar"), "permit (").unwrap();
+    fs::remove_file(folder.path().join("policies/workloads.toml")).unwrap();
+    let said = stdout(&bursar(&["check", "--config", &file]));
+    for what in ["scenarios/odd.toml:1:", "odd.cedar:1:", "policies/workloads.toml`"] {
+        assert!(said.contains(what), "no `{what}` in {said}");
+    }
+    fs::remove_dir_all(folder.path().join("policies")).unwrap();
+    let said = stdout(&bursar(&["check", "--config", &file]));
+    assert_eq!(said.lines().filter(|line| line.starts_with("error:")).count(), 1, "{said}");
+    assert!(said.contains(&format!("{file}:2:12: there is no")), "{said}");
+}
+
+#[test]
+fn check_as_another_user_says_what_it_could_not_read_and_as_whom_to_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, file) = etc(READY);
+    let as_nobody = || {
+        let program = env!("CARGO_BIN_EXE_bursar");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "40001", "--regid", "40001", "--clear-groups", program, "check", "--config", &file]);
+        command.output()
+    };
+    let mode =
+        |name: &str, mode| fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    mode("", 0o755);
+    if !as_nobody().is_ok_and(|output| exit(&output) == 0) {
+        return eprintln!("LEFT OUT: check_as_another_user… needs root, `setpriv`, and a program that others may run");
+    }
+    fs::create_dir(folder.path().join("state")).unwrap();
+    mode("state", 0o700);
+    let output = as_nobody().unwrap();
+    assert_eq!(exit(&output), 0, "{}", stdout(&output));
+    assert!(stdout(&output).contains("state/local.key`: it was not checked"), "{}", stdout(&output));
+    for (name, closed) in [("policies/checkout.cedar", 0o600), ("policies", 0o700), ("bursar.toml", 0o600)] {
+        mode(name, closed);
+        let output = as_nobody().unwrap();
+        let said = stdout(&output);
+        assert_eq!(exit(&output), 1, "{name}: {said}");
+        assert!(said.contains(name) && said.contains("may not be read by this user"), "{name}: {said}");
+        assert!(said.contains("sudo -u bursar bursar check"), "{name}: {said}");
+        assert_eq!(said.lines().filter(|line| line.starts_with("error:")).count(), 1, "{name}: {said}");
+    }
 }
 
 #[test]
