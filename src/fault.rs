@@ -187,6 +187,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "fault")), ["0 faults", "1 fault", "2 faults"]);
+    }
+
+    #[test]
     fn what_somebody_wrote_fools_no_terminal() {
         let fault = Fault::new(Place::file("a"), "`\u{1b}[31m\u{202e}é`").help("b\nc");
         assert_eq!(fault.to_string(), "a: `\\u{1b}[31m\\u{202e}é`\n  help: b\\u{a}c");

@@ -28,7 +28,8 @@ pub fn policies(read: &Read, report: &mut Report) {
 }
 
 fn judged(book: Book, scenarios: &[ScenarioFile], report: &mut Report) {
-    report.faults.append(book.refuse_missing_privilege().err().unwrap_or_default());
+    // The agent may have the privilege that this process lacks.
+    report.warnings.extend(book.refuse_missing_privilege().err().unwrap_or_default().iter().cloned());
     let runs: Vec<_> = scenarios.iter().map(|file| scenario::run(&book.policy, file)).collect();
     let ran = runs.iter().map(|run| run.passed + run.failures.len()).sum();
     report.checked.extend([

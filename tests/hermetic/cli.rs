@@ -197,6 +197,36 @@ fn the_tour_holds_also_where_the_system_has_no_certificate_authorities() {
 }
 
 #[test]
+fn the_tour_speaks_json_to_programs() {
+    let output = bursar(&["dev", "--once", "--json"]);
+    assert_eq!(exit(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["held"], true);
+    let steps = told["steps"].as_array().unwrap();
+    assert!(steps.len() >= 6 && steps.iter().all(|step| step["claims"][0]["held"] == true), "{told}");
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let (folder, file) = etc(READY);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
+    command.args(["--config", &file, "token", "stripe"]).env("BURSAR_SOCKET", "");
+    let output = command.output().unwrap();
+    assert_eq!(exit(&output), 4, "{}", stderr(&output));
+    assert!(stderr(&output).contains(folder.path().join("bursar.sock").to_str().unwrap()), "{}", stderr(&output));
+}
+
+#[test]
+fn only_kinds_that_there_are_can_be_asked_for() {
+    let output = bursar(&["audit", "query", "--kind", "refusals"]);
+    assert_eq!(exit(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("suppressed"), "{}", stderr(&output));
+    assert!(stdout(&bursar(&["completions", "bash"])).contains("suppressed"));
+    assert!(!stdout(&bursar(&["check", "--help"])).contains("socket <PATH>"));
+    assert!(stdout(&bursar(&["token", "--help"])).contains("--socket <PATH>"));
+}
+
+#[test]
 fn what_is_generated_is_whole() {
     let schema: Value = serde_json::from_slice(&bursar(&["config", "schema"]).stdout).unwrap();
     assert_eq!(schema["properties"]["agent"]["default"]["socket"], "/run/bursar/bursar.sock");
