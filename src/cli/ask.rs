@@ -18,12 +18,12 @@ const NO_OPERATOR: &str = "run it as root, or as a member of the group that `age
 
 /// Asks the agent what an application asks.
 pub(super) fn as_application(globals: &Globals, call: Call) -> Result<Answer, Trouble> {
-    ask(&globals.socket(), call, SHUT_OUT)
+    ask(globals, &globals.socket(), call, SHUT_OUT)
 }
 
 /// Asks the agent what an operator asks.
 pub(super) fn as_operator(globals: &Globals, call: Call) -> Result<Answer, Trouble> {
-    ask(&globals.admin_socket(), call, NO_OPERATOR)
+    ask(globals, &globals.admin_socket(), call, NO_OPERATOR)
 }
 
 /// Whether an agent answers on the admin socket, so that its state is its own to change.
@@ -38,17 +38,20 @@ pub(super) fn agent_answers(globals: &Globals) -> Result<bool, Trouble> {
     }
 }
 
-fn ask(socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
+fn ask(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
     runtime.block_on(call.send(socket)).map_err(|why| match why {
         NoAnswer::Connect { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             shut_out(socket, shut_out_help)
         }
-        NoAnswer::Connect { .. } | NoAnswer::Broken { .. } | NoAnswer::Late(_) => {
-            Trouble::new(Exit::Unavailable, why.to_string())
-        }
+        NoAnswer::Connect { .. } => globals.guess().into_iter().fold(unavailable(&why), Trouble::help),
+        NoAnswer::Broken { .. } | NoAnswer::Late(_) => unavailable(&why),
     })
+}
+
+fn unavailable(why: &NoAnswer) -> Trouble {
+    Trouble::new(Exit::Unavailable, why.to_string())
 }
 
 fn shut_out(socket: &Path, help: &str) -> Trouble {

@@ -46,6 +46,14 @@ impl Globals {
         self.told(self.admin_socket.as_ref(), "admin_socket").unwrap_or_else(|| said::Agent::default().admin_socket)
     }
 
+    /// What to say where nobody answers and the socket was guessed, since the configuration cannot be read.
+    #[must_use]
+    pub fn guess(&self) -> Option<String> {
+        let told = self.socket.as_ref().or(self.admin_socket.as_ref()).is_some_and(|path| !path.is_empty());
+        let unread = load::text_of(&self.config).err().filter(|_| !told)?;
+        Some(format!("{}, so the socket's place is a guess: name it, or the configuration (`--config`)", unread.what))
+    }
+
     /// The socket as the command line or the environment tells it, else as the configuration says under `key`.
     fn told(&self, told: Option<&OsString>, key: &str) -> Option<PathBuf> {
         let told = told.filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -37,10 +37,10 @@ fn outline(value: &Value, depth: usize) -> String {
 fn keyed(indent: &str, key: &str, member: &Value, depth: usize) -> String {
     match member {
         Value::Object(_) | Value::Array(_) => format!("{indent}{key}\n{}", outline(member, depth + 1)),
-        Value::String(text) => format!("{indent}{key:<12} {text}\n"),
+        Value::String(text) => format!("{indent}{key:<14} {text}\n"),
         // What is not so is not told.
         Value::Null => String::new(),
-        Value::Bool(_) | Value::Number(_) => format!("{indent}{key:<12} {member}\n"),
+        Value::Bool(_) | Value::Number(_) => format!("{indent}{key:<14} {member}\n"),
     }
 }
 
@@ -51,6 +51,6 @@ mod tests {
     #[test]
     fn what_is_not_so_is_not_told() {
         let told = outline(&serde_json::json!({ "log": { "failing_errno": null, "records": 3 }, "ready": true }), 0);
-        assert_eq!(told, "log\n  records      3\nready        true\n");
+        assert_eq!(told, "log\n  records        3\nready          true\n");
     }
 }

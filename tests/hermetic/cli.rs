@@ -217,6 +217,15 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
+fn where_the_configuration_cannot_be_read_the_socket_is_called_a_guess() {
+    let output = bursar(&["--config", "/nonexistent/bursar.toml", "token", "stripe"]);
+    assert_eq!(exit(&output), 4);
+    assert!(stderr(&output).contains("help: there is no `/nonexistent/bursar.toml`, so"), "{}", stderr(&output));
+    let output = bursar(&["--config", "/nonexistent/bursar.toml", "token", "stripe", "--socket", "/nonexistent/s"]);
+    assert!(!stderr(&output).contains("guess"), "{}", stderr(&output));
+}
+
+#[test]
 fn only_kinds_that_there_are_can_be_asked_for() {
     let output = bursar(&["audit", "query", "--kind", "refusals"]);
     assert_eq!(exit(&output), 2, "{}", stderr(&output));
