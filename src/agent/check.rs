@@ -3,12 +3,13 @@
 use std::io;
 
 use super::rules::Book;
-use crate::config::{Read, Report};
+use crate::config::{self, Read, Report};
 use crate::fault::{AS_THE_AGENT, Fault, Place};
 use crate::policy::scenario::{self, ScenarioFile};
 
 /// Adds to `report` what is wrong with the policies directory of `read`, and every scenario that does not hold.
 pub fn policies(read: &Read, report: &mut Report) {
+    report.warnings.extend(config::kept_out(read));
     let dir = &read.settings.agent.policies;
     match std::fs::read_dir(dir) {
         Ok(_) => {}

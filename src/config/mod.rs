@@ -5,6 +5,7 @@ pub mod check;
 pub mod host;
 pub mod load;
 pub mod meant;
+mod readers;
 pub mod reading;
 pub mod reload;
 pub mod said;
@@ -14,6 +15,7 @@ mod writable;
 pub use check::{Report, check};
 pub use load::load;
 pub use meant::Settings;
+pub use readers::kept_out;
 pub use reading::{Read, read};
 
 #[cfg(test)]

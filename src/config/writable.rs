@@ -38,8 +38,8 @@ pub(super) fn mode_of(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|about| about.permissions().mode() & 0o7777)
 }
 
-/// What decides what the agent does, beside the agent itself.
-fn deciding(read: &Read) -> Vec<PathBuf> {
+/// What decides what the agent does, beside the agent itself; `conf.d` though it may not be there.
+pub(super) fn deciding(read: &Read) -> Vec<PathBuf> {
     let files: Vec<_> = read.places.files().map(Path::to_owned).collect();
     let beside = files.first().and_then(|file| file.parent()).map(|folder| Path::new(".").join(folder));
     let conf_d = beside.iter().map(|folder| folder.join(FOLDER));

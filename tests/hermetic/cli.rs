@@ -166,6 +166,33 @@ fn check_as_another_user_says_what_it_could_not_read_and_as_whom_to_run() {
 }
 
 #[test]
+fn check_as_root_warns_of_what_the_agent_s_user_may_not_read() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let (folder, file) = etc(READY);
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    // Uid 1 has a name on every host: `daemon`, or `bin`.
+    if chown(&state, Some(1), Some(1)).is_err() {
+        return eprintln!("LEFT OUT: check_as_root… needs root");
+    }
+    let mode =
+        |name: &str, mode| fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    mode("state", 0o700);
+    mode("", 0o755);
+    let said = || stdout(&bursar(&["check", "--config", &file]));
+    assert!(!said().contains("as whom the agent runs"), "{}", said());
+    mode("policies/checkout.cedar", 0o600);
+    assert!(
+        said().contains("policies/checkout.cedar: `") && said().matches("as whom the agent runs").count() == 1,
+        "{}",
+        said()
+    );
+    mode("policies/checkout.cedar", 0o644);
+    mode("", 0o700);
+    assert!(said().contains("bursar.toml: `"), "{}", said());
+}
+
+#[test]
 fn a_wrong_usage_exits_2_and_help_exits_0() {
     for arguments in [&["tokn"][..], &[], &["token"], &["token", "a", "--min-ttl", "soon"]] {
         let output = bursar(arguments);
