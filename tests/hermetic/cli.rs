@@ -26,7 +26,7 @@ fn stderr(output: &Output) -> String {
 
 /// A folder whose `bursar.toml` says `text` and whose policies are there.
 fn etc(text: &str) -> (TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::private_folder();
     copy(Path::new("policies"), &folder.path().join("policies"));
     let file = folder.path().join("bursar.toml");
     fs::write(

@@ -317,7 +317,7 @@ struct Etc(TempDir);
 
 impl Etc {
     fn new(text: &str) -> Self {
-        let etc = Self(tempfile::tempdir().unwrap());
+        let etc = Self(crate::private_folder());
         fs::create_dir_all(etc.path("policies")).unwrap();
         fs::create_dir_all(etc.path("conf.d")).unwrap();
         let head = "[agent]\npolicies = \"policies\"\nstate_dir = \"state\"\n";
@@ -409,7 +409,11 @@ fn check_looks_at_the_host() {
 fn what_decides_and_others_may_write_is_a_fault() {
     let etc =
         Etc::new(STRIPE).with("conf.d/a.toml", b"").with("policies/workloads.toml", b"").with("policies/a.cedar", b"");
-    set_mode(&etc.path(""), 0o755);
+    for (folder, file) in [("", "bursar.toml"), ("conf.d", "conf.d/a.toml"), ("policies", "policies/workloads.toml")] {
+        set_mode(&etc.path(folder), 0o755);
+        set_mode(&etc.path(file), 0o644);
+    }
+    set_mode(&etc.path("policies/a.cedar"), 0o644);
     assert_eq!(etc.faults(), [""; 0]);
     for name in
         ["", "bursar.toml", "conf.d", "conf.d/a.toml", "policies", "policies/workloads.toml", "policies/a.cedar"]
