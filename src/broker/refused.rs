@@ -174,7 +174,7 @@ impl From<Unavailable> for Why {
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(30) }
             }
             Unavailable::Busy(_) => {
-                let what = "as many requests to this provider are under way as bursar lets be";
+                let what = "as many requests to this provider are under way as bursar lets be, for you or for all";
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(1) }
             }
             Unavailable::Internal(what) => Self::Internal(what),
