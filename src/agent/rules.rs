@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::providers::Providers;
+use super::providers::{Draft, Providers};
 use crate::audit::archive;
-use crate::broker::{Reread, Rules};
+use crate::broker::{Renewed, Reread, Rules};
 use crate::config::{self, Read, Report, Settings, reload};
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
@@ -134,38 +134,45 @@ pub(super) struct Reader {
 }
 
 impl Reread for Reader {
-    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>> {
+    fn reread(&self) -> BoxFuture<'_, Result<Renewed<'_>, Faults>> {
         async move { tokio::task::block_in_place(|| self.read()) }.boxed()
     }
 }
 
 impl Reader {
-    fn read(&self) -> Result<Rules, Faults> {
+    fn read(&self) -> Result<Renewed<'_>, Faults> {
         // As at a start: what would not start must not come into force either.
         let (read, Report { faults, warnings, .. }) = config::check(&self.file, &[]);
         let read = faults.or(read)?.ok_or_else(|| Faults::of_process("the configuration cannot be read"))?;
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        reload::allowed(&in_force, &read.settings, &read.places)?;
+        reload::allowed(&self.in_force(), &read.settings, &read.places)?;
         let book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
         warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
-        let rules = self.rules(&read, book)?;
-        if let Some(log) = &self.log {
-            log.set_level(read.settings.log.level);
-        }
-        *in_force = read.settings;
-        Ok(rules)
+        let (rules, draft) = self.rules(&read, book)?;
+        Ok(Renewed { rules, enact: Box::new(move || self.enact(read.settings, draft)) })
     }
 
-    /// The rules of `read` and `book`, with the snapshot archived beside the log.
-    pub(super) fn rules(&self, read: &Read, book: Book) -> Result<Rules, Faults> {
+    /// From here on `settings` and what `draft` was made of are in force.
+    pub(super) fn enact(&self, settings: Settings, draft: Draft) {
+        self.providers.keep(draft);
+        if let Some(log) = &self.log {
+            log.set_level(settings.log.level);
+        }
+        *self.in_force() = settings;
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, Settings> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules of `read` and `book`, with the snapshot archived beside the log, and the providers in them.
+    pub(super) fn rules(&self, read: &Read, book: Book) -> Result<(Rules, Draft), Faults> {
         let shelf = shelf_of(&read.settings, &self.shelf);
         let draft = self.providers.of(read, &shelf)?;
         let policy = book.policy;
         archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
             .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
         let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf };
-        self.providers.keep(draft);
-        Ok(rules)
+        Ok((rules, draft))
     }
 }

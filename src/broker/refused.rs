@@ -154,7 +154,7 @@ impl From<NotDurable> for Refused {
                 Why::InvalidRequest("the request is too long to be recorded: ask for less at once".into())
             }
             NotDurable::Stopped => Why::Draining,
-            NotDurable::Io(_) | NotDurable::Behind(_) => Why::AuditUnavailable,
+            NotDurable::Io(_) | NotDurable::Behind(_) | NotDurable::Hangs => Why::AuditUnavailable,
         };
         Self { why, decision: None }
     }
@@ -186,7 +186,7 @@ impl From<Unavailable> for Why {
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(30) }
             }
             Unavailable::Busy(_) => {
-                let what = "as many requests to this provider are under way as bursar lets be";
+                let what = "as many requests to this provider are under way as bursar lets be, for you or for all";
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(1) }
             }
             Unavailable::Internal(what) => Self::Internal(what),

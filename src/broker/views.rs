@@ -11,6 +11,7 @@ use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
 use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
+use crate::time::Boot;
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +45,8 @@ pub struct LogStatus {
     pub segment: u64,
     /// The error with which the disk fails, while it does: nothing is handed out then.
     pub failing_errno: Option<i32>,
+    /// Whether the disk has not answered for 5 seconds: nothing is handed out then either.
+    pub hanging: bool,
 }
 
 /// The memory in which secrets lie.
@@ -96,20 +99,21 @@ impl Status {
             rules: rules.policy.rules().len(),
             providers: rules.providers.values().map(provider).collect(),
             stores: rules.shelf.stores.keys().cloned().collect(),
-            log: LogStatus::of(&broker.journal),
+            log: LogStatus::of(&broker.journal, broker.clock.now().boot),
             secrets: SecretsStatus::now(),
         }
     }
 }
 
 impl LogStatus {
-    fn of(journal: &Journal) -> Self {
+    fn of(journal: &Journal, now: Boot) -> Self {
         let status = journal.status();
         Self {
             id: journal.log().to_string(),
             records: status.size,
             segment: status.segment,
             failing_errno: status.failing,
+            hanging: status.hangs(now),
         }
     }
 }

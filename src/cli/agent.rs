@@ -116,6 +116,7 @@ fn trouble(why: NotStarted) -> Trouble {
         | NotStarted::Socket(_)
         | NotStarted::Inherited(_)
         | NotStarted::Stray(_)
+        | NotStarted::NotTheOwner(_)
         | NotStarted::Folder { .. }
         | NotStarted::Runtime(_)) => Trouble::failed(other.to_string()),
     }

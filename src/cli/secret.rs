@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Deserialize;
@@ -15,16 +14,11 @@ use crate::agent::Rooms;
 use crate::api::client::Call;
 use crate::audit::{Offline, Record};
 use crate::config;
-use crate::crypto::SystemRandom;
 use crate::fault::counted;
 use crate::name::Name;
 use crate::secret::{Secret as Value, process};
 use crate::store::files::without_line_end;
-use crate::store::{self, Attempt, MOST_VALUE_BYTES, StoreError};
-use crate::time::{Clock, SystemClock};
-
-/// How long the reservation of an offline `put` lasts.
-const LEASE: Duration = Duration::from_secs(30);
+use crate::store::{self, MOST_VALUE_BYTES, StoreError};
 
 /// Write and list secrets, through the agent or, where none runs, on the store itself
 #[derive(Debug, clap::Args)]
@@ -107,11 +101,7 @@ fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<Stri
             ))
         };
         let place = rooms.shelf.find(name).ok_or_else(unknown)?;
-        let attempt = Attempt::new(&SystemRandom).map_err(|why| StoreError::Unavailable(why.to_string()))?;
-        let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await;
-        // Also where it failed: a part of it may have been written.
-        rooms.changed(&place);
-        let version = version?;
+        let version = rooms.put(name, &place, value).await?;
         Ok((version.to_string(), version.to_string()))
     })
 }

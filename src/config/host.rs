@@ -8,11 +8,10 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::check::Report;
-use super::load::bytes_of;
 use super::meant::{Listener, Settings, Store, StoreKey};
 use super::reading::Read;
 use super::writable::{self, is_shielded, mode_of};
-use crate::document::{Places, below};
+use crate::document::{Places, below, bytes_of};
 use crate::fault::{AS_THE_AGENT, Fault};
 
 /// The most that is read of a file of certificates.

@@ -1,15 +1,12 @@
 //! (E) The files of a policies directory: read, bounded, and nothing decided here.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::archive::{self, Entries, MAX_FILE_BYTES, MAX_FILES, Part};
 use super::scenario::ScenarioFile;
 use super::{Known, Snapshot, set};
+use crate::document::bytes_of;
 use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
 /// The directory of scenarios in a policies directory.
@@ -84,14 +81,7 @@ fn names(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Fault
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Without NONBLOCK, opening a named pipe would wait for a writer.
-    let flags = OFlags::NONBLOCK.bits();
-    let file: File = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    let bytes = bytes_of(path, MAX_FILE_BYTES)?;
     if bytes.len() > MAX_FILE_BYTES { Err(io::Error::other(archive::too_large(MAX_FILE_BYTES))) } else { Ok(bytes) }
 }
 

@@ -383,9 +383,26 @@ fn what_cannot_be_read_is_named() {
         .with("conf.d/b.toml", &vec![b'#'; (1 << 20) + 1]);
     fs::create_dir(etc.path("conf.d/c.toml")).unwrap();
     let faults = etc.faults().join("\n");
-    for what in ["a.toml:2:10: this byte is not UTF-8", "b.toml` is larger than 1024 KiB", "c.toml` is not a file"] {
+    for what in [
+        "a.toml:2:10: this byte is not UTF-8",
+        "b.toml` is larger than 1024 KiB",
+        "c.toml` cannot be read: it is not a regular file",
+    ] {
         assert!(faults.contains(what), "no `{what}` in {faults}");
     }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_a_fault_and_is_not_waited_for() {
+    let etc = Etc::new("");
+    for name in ["bursar.toml", "conf.d/a.toml"] {
+        let path = etc.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    let faults = etc.faults();
+    assert_eq!(faults.iter().filter(|fault| fault.contains("it is not a regular file")).count(), 2, "{faults:?}");
 }
 
 #[test]

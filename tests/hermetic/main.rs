@@ -12,6 +12,7 @@
 
 mod agent;
 mod audit;
+mod broker;
 mod canary;
 mod cli;
 mod config;

@@ -41,7 +41,7 @@ async fn a_secret_that_is_put_is_used_from_the_next_request_on() {
     assert_eq!(rig.token("checkout", "wrong", "").await.status, 200);
     let kinds: Vec<_> =
         rig.records().iter().map(|line| (line.kind().to_owned(), line.get("effect").cloned())).collect();
-    let at = kinds.iter().position(|(_, effect)| *effect == Some(json!("put"))).unwrap();
+    let at = kinds.iter().rposition(|(_, effect)| *effect == Some(json!("put"))).unwrap();
     let after: Vec<_> = kinds[at + 1..at + 4].iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(after, ["outcome", "store", "operation"]);
 }
@@ -72,6 +72,22 @@ async fn while_no_agent_runs_the_stores_are_written_under_the_log_s_lock_and_rec
 }
 
 #[tokio::test]
+async fn the_value_of_a_stranger_is_not_even_read() {
+    let mine = format!("uid = {}", rustix::process::getuid().as_raw());
+    let head = "PUT /secrets/local/client HTTP/1.1\r\nHost: localhost\r\nBursar: 1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for (known, first) in [(true, 100), (false, 403)] {
+        let mut plan = Plan::default();
+        if !known {
+            plan.policies.insert("workloads.toml".into(), workloads("").replace(&mine, "uid = 4000000"));
+        }
+        let rig = plan.raise().await;
+        let mut wire = super::wire::Wire::to(&rig.admin()).await;
+        wire.send(head).await;
+        assert_eq!(wire.interim().await.unwrap().status, first, "known: {known}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     let strangers = Plan::default();
     let uid = rustix::process::getuid().as_raw();
@@ -94,7 +110,8 @@ async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     assert_eq!(reply.outcome(), (403, "unidentified".into()));
     let told = [reply.text("error_description"), reply.text("remedy")].join("\n");
     assert!(told.contains("`[operator.NAME]`") && !told.contains("whoami") && !told.contains("workload;"), "{told}");
-    assert_eq!(rig.records().iter().filter(|line| line.text("effect") == Some("put")).count(), 0);
+    let puts = rig.records().into_iter().filter(|line| line.text("effect") == Some("put"));
+    assert!(puts.into_iter().all(|line| line.text("actor") == Some("offline")), "those of the rig alone");
     assert_eq!(rig.token("checkout", "stripe", "").await.status, 200, "the secret is what it was");
 }
 

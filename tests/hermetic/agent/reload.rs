@@ -49,6 +49,21 @@ async fn faults_are_named_with_their_places_and_the_old_rules_stay() {
 }
 
 #[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_does_not_hold_up_a_reload() {
+    let mut rig = Rig::new().await;
+    for name in ["workloads.toml", "pipe.cedar"] {
+        let path = rig.path("policies").join(name);
+        let _ = std::fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    let output = rig.run(&["reload"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("it is not a regular file"), "{}", stderr(&output));
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200);
+    assert!(rig.agent().lives());
+}
+
+#[tokio::test]
 async fn a_configuration_with_faults_changes_nothing_at_all() {
     let mut rig = Rig::new().await;
     rig.policy("more.cedar", REPORTS_TOO);
