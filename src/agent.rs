@@ -151,7 +151,7 @@ impl Agent {
     /// # Errors
     /// [`NotStarted`]; nothing serves then.
     pub async fn start(file: &Path, read: Read, log: Option<Log>) -> Result<Self, NotStarted> {
-        let mut book = Book::read(&read.settings)?;
+        let mut book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
         let warnings = std::mem::take(&mut book.warnings);
         let inherited = Inherited::take()?;

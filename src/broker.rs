@@ -27,7 +27,7 @@ use crate::audit::{
     Standing, TraceId,
 };
 use crate::crypto::Random;
-use crate::fault::Faults;
+use crate::fault::{Faults, counted};
 use crate::name::{Name, StoredName};
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
@@ -229,7 +229,7 @@ impl Broker {
                 Ok(all)
             });
         }
-        case.operated(&permit, listed, |all| format!("{} stores", all.len())).await
+        case.operated(&permit, listed, |all| counted(all.len() as u64, "store")).await
     }
 
     /// Reads configuration and policies anew, for an operator: all or nothing.
@@ -242,6 +242,7 @@ impl Broker {
 
         let permit = case.permit(&rules, Resource::Agent).await?;
         let reloaded = self.reload_unasked().await;
+        views::tell_of(&reloaded, &permit.access().who.name);
         let kept = if reloaded.is_ok() { "" } else { "faults: the old rules stay" };
         case.operated(&permit, Ok(reloaded), |_| kept.to_owned()).await
     }
@@ -289,7 +290,7 @@ impl Broker {
                 let mine = providers.filter(|one| rules.policy.may_ever(&who, Action::Token, &one.resource));
                 (Some(who.name.clone()), mine.map(|one| one.name.clone()).collect(), None)
             }
-            Err(why) => (None, Vec::new(), Some(why.caller())),
+            Err(why) => (None, Vec::new(), Some(views::problem(peer.uid(), &why))),
         };
         Whoami { workload, seen, providers, problem }
     }
@@ -312,7 +313,11 @@ impl Broker {
     pub async fn malformed(&self, peer: &Peer, role: Role, action: Action, why: Why) -> Refused {
         let case = Case { broker: self, peer, action, trace: None };
         match case.attest(&self.rules.load_full(), role).await {
-            Ok(who) => case.refuse(Some(&who), None, None, why, "").await,
+            Ok(who) => {
+                // Words of ours: nothing of a request that is not understood is repeated.
+                let detail = why.to_string();
+                case.refuse(Some(&who), None, None, why, &detail).await
+            }
             Err(refused) => refused,
         }
     }

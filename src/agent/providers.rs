@@ -20,9 +20,9 @@ use crate::name::Name;
 use crate::oauth::http::Endpoint;
 use crate::oauth::settings::{self, Server};
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
-use crate::oauth::{Credential, TokenEndpoint};
+use crate::oauth::{Credential, NoCredential, TokenEndpoint};
 use crate::secret::Secret;
-use crate::store::{Place, Shelf, Which};
+use crate::store::{Place, Shelf, StoreError, Which};
 use crate::token::{Catalogue, Engine, Provider, Settings};
 
 /// How long a store may take to give a client credential: a disk that hangs must not hold a flight for ever.
@@ -115,15 +115,18 @@ impl Stored {
 }
 
 impl Credential for Stored {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
         async {
             let Place { store_name: store, store: open, name } = &self.0;
             match timeout(CREDENTIAL_TIMEOUT, open.read(name, &Which::Current)).await {
                 Ok(Ok((_, value))) => Ok(Arc::new(value)),
-                Ok(Err(why)) => {
-                    Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))
-                }
-                Err(_) => Err(format!("`{store}/{name}`: the store did not answer within 10 s: look at its disk")),
+                Ok(Err(StoreError::NotFound(_))) => Err(NoCredential::Missing(format!(
+                    "the credential `{store}/{name}` is missing: an operator has to put it there, `bursar secret put {store}/{name}`"
+                ))),
+                Ok(Err(why)) => Err(NoCredential::Unusable(format!("the credential `{store}/{name}`: {why}"))),
+                Err(_) => Err(NoCredential::Unusable(format!(
+                    "the credential `{store}/{name}`: the store did not answer within 10 s: look at its disk"
+                ))),
             }
         }
         .boxed()

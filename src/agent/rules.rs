@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use super::providers::{Draft, Providers};
 use crate::audit::archive;
 use crate::broker::{Renewed, Reread, Rules};
-use crate::config::{self, Read, Settings, reload};
+use crate::config::{self, Read, Report, Settings, reload};
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
 use crate::policy::{Known, Snapshot, UnknownIds};
@@ -32,14 +32,15 @@ pub struct Book {
 }
 
 impl Book {
-    /// Reads the policies directory of `settings`.
+    /// Reads the policies directory of `read`.
     ///
     /// # Errors
     /// Everything that is wrong in `workloads.toml` and the policies, each at its place.
-    pub fn read(settings: &Settings) -> Result<Self, Faults> {
+    pub fn read(read: &Read) -> Result<Self, Faults> {
+        let settings = &read.settings;
         let dir = &settings.agent.policies;
         let file = dir.join(WORKLOADS);
-        let text = config::load::text_of(&file)?;
+        let text = config::load::text_of(&file).map_err(|fault| all_of(fault.into(), dir))?;
         let listeners: BTreeSet<_> = settings.agent.listeners.iter().map(|one| one.workload.clone()).collect();
         let registry = Registry::read(&file, &text, Some(&listeners)).map_err(|faults| all_of(faults, dir))?;
         let loaded = Snapshot::load(dir, &known(settings, &registry))?;
@@ -49,6 +50,8 @@ impl Book {
         }
         let mut warnings = loaded.warnings;
         warnings.extend(loaded.snapshot.expired(SystemClock.now().wall));
+        warnings.extend(nothing_permitted(dir, &loaded.snapshot));
+        warnings.extend(strange_listeners(read, &registry));
         Ok(Self { registry, policy: loaded.snapshot, warnings })
     }
 
@@ -70,6 +73,28 @@ impl Book {
         self.registry.needs_ptrace().map(fault).for_each(|fault| faults.push(fault));
         faults.or(())
     }
+}
+
+/// That no rule permits anything.
+fn nothing_permitted(dir: &Path, policy: &Snapshot) -> Option<Fault> {
+    let fault = || {
+        Fault::new(Place::file(dir), "no rule stands in its `.cedar` files, so everything is denied")
+            .help("write a `permit`, as `docs/policy-guide.md` shows")
+    };
+    policy.rules().is_empty().then(fault)
+}
+
+/// The listeners whose workload nobody is. No fault: to take a workload away has to be possible without a restart.
+fn strange_listeners(read: &Read, registry: &Registry) -> Vec<Fault> {
+    let listeners = read.settings.agent.listeners.iter().enumerate();
+    let strange = listeners.filter(|(_, listener)| !registry.has_workload(&listener.workload));
+    let fault = |(nth, listener): (usize, &config::meant::Listener)| {
+        let name = &listener.workload;
+        let what = format!("`{WORKLOADS}` has no workload `{name}`: whoever asks at this listener is refused");
+        let help = format!("add `[workload.{name}]` with `listener = \"{name}\"`, or take the listener out");
+        Fault::new(read.places.of(&format!("agent.listener[{nth}].workload")), what).help(help)
+    };
+    strange.map(fault).collect()
 }
 
 /// `faults` of `workloads.toml`, and those of the policies that do not depend on who is who.
@@ -116,11 +141,13 @@ impl Reread for Reader {
 
 impl Reader {
     fn read(&self) -> Result<Renewed<'_>, Faults> {
-        let read = config::load(&self.file)?;
+        // As at a start: what would not start must not come into force either.
+        let (read, Report { faults, warnings, .. }) = config::check(&self.file, &[]);
+        let read = faults.or(read)?.ok_or_else(|| Faults::of_process("the configuration cannot be read"))?;
         reload::allowed(&self.in_force(), &read.settings, &read.places)?;
-        let book = Book::read(&read.settings)?;
+        let book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
-        read.warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
+        warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
         let (rules, draft) = self.rules(&read, book)?;
         Ok(Renewed { rules, enact: Box::new(move || self.enact(read.settings, draft)) })
     }

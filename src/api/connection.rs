@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +12,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -26,8 +27,8 @@ use crate::name::Name;
 use crate::peer::shares::{Admission, Full, Guard};
 use crate::peer::{Peer, Sources, Stream};
 
-/// How long a connection may be silent, or take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a connection is looked at: one that in all this time neither sent a request's head nor took a reply is cut.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest head of a request, in bytes: all of its lines together.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// How long connections have to end when the agent drains.
@@ -130,16 +131,21 @@ impl Connection {
     }
 
     async fn serve(&self, peer: Arc<Peer>, stream: Stream) {
+        let progress = Progress::default();
         // The peer travels with the request: a router with a layer of its own would cost each connection kilobytes.
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let step = progress.step();
             request.extensions_mut().insert(Arc::clone(&peer));
-            let mut router = self.router.clone();
-            router.call(request)
+            let answer = self.router.clone().call(request);
+            async move {
+                let answer = answer.await;
+                drop(step);
+                answer
+            }
         });
         let mut serving = pin!(
             http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
+                .header_read_timeout(None)
                 .max_buf_size(LONGEST_HEAD)
                 .max_headers(MOST_HEADERS)
                 .serve_connection(TokioIo::new(stream), service)
@@ -148,9 +154,43 @@ impl Connection {
         tokio::select! {
             // How a connection ends is the peer's matter: what is ours to say, `overheard` says.
             _ = serving.as_mut() => return,
+            () = progress.ends() => return,
             _ = drain.wait_for(|draining| *draining) => serving.as_mut().graceful_shutdown(),
         }
         let _ = serving.await;
+    }
+}
+
+/// Whether a connection gets on. One timer looks at it now and then: one set anew for each request would cost each more.
+#[derive(Default)]
+struct Progress(AtomicU64);
+
+impl Progress {
+    /// A request's head has come; its answer is ready when the step is dropped. Odd while one is worked on.
+    fn step(&self) -> Step<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Step(self)
+    }
+
+    /// Returns once a whole span has passed in which the connection was silent, or its reply was not taken.
+    async fn ends(&self) {
+        let mut before = None;
+        loop {
+            let now = self.0.load(Ordering::Relaxed);
+            if before == Some(now) && now.is_multiple_of(2) {
+                return;
+            }
+            before = Some(now);
+            tokio::time::sleep(PROGRESS_TIMEOUT).await;
+        }
+    }
+}
+
+struct Step<'a>(&'a Progress);
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -169,4 +209,45 @@ async fn turn_away(mut stream: Stream, full: &Full) {
     };
     // A peer that does not listen is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    #[expect(clippy::disallowed_methods, reason = "the test's clock is paused")]
+    async fn ended(progress: &Progress) -> Duration {
+        let began = Instant::now();
+        progress.ends().await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends() {
+        assert_eq!(ended(&Progress::default()).await, PROGRESS_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_in_the_second_span_without_progress() {
+        let progress = Progress::default();
+        let asks_once = async {
+            sleep(PROGRESS_TIMEOUT / 2).await;
+            drop(progress.step());
+        };
+        let (ended, ()) = tokio::join!(ended(&progress), asks_once);
+        assert_eq!(ended, 2 * PROGRESS_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_worked_on_is_waited_for() {
+        let progress = Progress::default();
+        let long = async {
+            let step = progress.step();
+            sleep(10 * PROGRESS_TIMEOUT).await;
+            drop(step);
+        };
+        let (ended, ()) = tokio::join!(ended(&progress), long);
+        assert!(ended > 10 * PROGRESS_TIMEOUT);
+    }
 }

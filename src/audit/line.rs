@@ -28,6 +28,13 @@ const MAX_ASKED_BYTES: usize = 1_024;
 /// Whether every record about `access` fits into a line. Asked before anything else is done for it.
 #[must_use]
 pub fn fits(access: &Access) -> bool {
+    let asked = access.scopes.iter().map(|scope| scope.as_str().len() + 3).sum::<usize>()
+        + access.audience.iter().map(|audience| audience.as_str().len() + 3).sum::<usize>();
+    let facts = access.who.facts.iter().map(|(key, value)| key.len() + value.len() + 6).sum::<usize>();
+    // Escaped, a byte takes six at most: what fits even so, as nearly all does, need not be rendered for it.
+    if (asked + 4) * 6 <= MAX_ASKED_BYTES && (facts + 2) * 6 <= MAX_FACTS_BYTES {
+        return true;
+    }
     let mut scratch = Vec::with_capacity(512);
     let mut body = Body(&mut scratch);
     body.words(&access.scopes);

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Broker, Rules, Why};
+use crate::access::Role;
 use crate::audit::Journal;
+use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
+use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
 use crate::time::Boot;
 use crate::token::{Health, Provider};
@@ -154,5 +157,41 @@ impl SecretsStatus {
         let stats = secret::stats();
         let unlocked_bytes = stats.mapped_bytes.saturating_sub(stats.locked_bytes);
         Self { held: stats.secrets, mapped_bytes: stats.mapped_bytes, unlocked_bytes }
+    }
+}
+
+/// What whoami says to a peer that is nobody.
+pub(super) const fn problem(uid: u32, why: &Unidentified) -> &'static str {
+    if uid == OVERFLOW_ID && matches!(why, Unidentified::NoMatch) {
+        "uid 65534 is what the kernel shows for a uid that means nothing here (of another user namespace, or `nobody`), so \
+         no entry can select on it; give this process a uid of its own, a unit, or a listener"
+    } else {
+        why.caller(Role::Workload)
+    }
+}
+
+/// Says in the agent's log what an operator's reload came to, as for SIGHUP; all faults went to the operator.
+pub(super) fn tell_of(reloaded: &Result<(), Faults>, operator: &Name) {
+    let faults = match reloaded {
+        Ok(()) => return tracing::info!("reloaded by `{operator}`: the new configuration and policies are in force"),
+        Err(faults) => faults,
+    };
+    let count = counted(faults.iter().count() as u64, "fault");
+    let first =
+        faults.iter().next().map(|first| format!("{}: {}", first.place, shown(&first.what))).unwrap_or_default();
+    tracing::warn!(
+        "not reloaded by `{operator}`, the old configuration and policies stay: {count}; the first: {first}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_without_a_uid_is_told_so() {
+        assert!(problem(OVERFLOW_ID, &Unidentified::NoMatch).contains("65534"));
+        assert_eq!(problem(1000, &Unidentified::NoMatch), Unidentified::NoMatch.caller(Role::Workload));
+        assert_eq!(problem(OVERFLOW_ID, &Unidentified::Gone), Unidentified::Gone.caller(Role::Workload));
     }
 }

@@ -20,7 +20,7 @@ impl Agent {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         let hardening = process::harden();
-        let (read, Report { faults, warnings }) = config::check(&globals.config, &[]);
+        let (read, Report { faults, warnings, .. }) = config::check(&globals.config, &[]);
         faults.or(())?;
         let read = read.ok_or_else(|| Trouble::failed("the configuration cannot be read"))?;
         let log = telemetry::start(read.settings.log.level, read.settings.log.format);
@@ -29,10 +29,16 @@ impl Agent {
             tracing::warn!(error = ?measure.failed, "the process cannot be hardened: {name} does not hold");
         }
         warn(&warnings);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
         runtime.block_on(serve(globals, read, log))
     }
+}
+
+/// Half of the cores: the applications beside which the agent stands have the others, and a worker that has nobody to
+/// share work with wakes nobody.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 async fn serve(globals: &Globals, read: Read, log: Option<telemetry::Log>) -> Outcome {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ask::{ask, granted};
+use super::ask::{as_application, granted};
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::{Audience, Scope};
 use crate::api::client::Call;
@@ -29,7 +29,7 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let answer: Value = granted(ask(&globals.socket(), self.call())?)?;
+        let answer: Value = granted(as_application(globals, self.call())?)?;
         if globals.json {
             show::json(&answer)?;
             return Ok(Exit::Done);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::reading::{self, Read};
 use crate::document::{Source, bytes_of, glimpse};
-use crate::fault::{Fault, Faults, Place};
+use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/bursar/bursar.toml";
@@ -109,7 +109,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Fault {
             .help("write it, or name another place: `--config FILE` for the configuration, `agent.policies` in it");
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Fault::new(place, format!("`{shown}` may not be read")).help("run as a user who may read it");
+        return Fault::new(place, format!("`{shown}` may not be read by this user")).help(AS_THE_AGENT);
     }
     Fault::new(place, format!("`{shown}` cannot be read: {error}"))
 }

@@ -134,6 +134,22 @@ impl Stream {
         self.fault.get().map_or(Ok(()), |fault| Err(refused(fault.clone())))
     }
 
+    /// One read. A short one has emptied the socket, so the next waits for the kernel's word that more has come instead
+    /// of asking in vain. What stood behind another sender's bytes is found then.
+    fn receive(&self, buffer: &mut ReadBuf<'_>) -> io::Result<Received> {
+        let room = buffer.remaining();
+        let mut short = None;
+        let whole = self.socket.try_io(Interest::READABLE, || {
+            let received = kernel::receive(self.socket.as_fd(), buffer)?;
+            if received.bytes == 0 || received.bytes == room {
+                return Ok(received);
+            }
+            short = Some(received);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        short.map_or(whole, Ok)
+    }
+
     fn judge(&self, received: &Received) -> io::Result<()> {
         let Some(fault) = fault_of(self.connector, received) else { return Ok(()) };
         Err(refused(self.fault.get_or_init(|| fault).clone()))
@@ -173,7 +189,7 @@ impl AsyncRead for Stream {
         }
         loop {
             ready!(self.socket.poll_read_ready(cx))?;
-            match self.socket.try_io(Interest::READABLE, || kernel::receive(self.socket.as_fd(), buffer)) {
+            match self.receive(buffer) {
                 Ok(received) => {
                     self.judge(&received)?;
                     buffer.advance(received.bytes);

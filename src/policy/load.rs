@@ -7,7 +7,7 @@ use super::archive::{self, Entries, MAX_FILE_BYTES, MAX_FILES, Part};
 use super::scenario::ScenarioFile;
 use super::{Known, Snapshot, set};
 use crate::document::bytes_of;
-use crate::fault::{Fault, Faults, Place};
+use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
 /// The directory of scenarios in a policies directory.
 const SCENARIOS: &str = "scenarios";
@@ -87,6 +87,9 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 fn fault(path: &Path, error: &io::Error) -> Fault {
     let place = Place::file(PathBuf::from(path));
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Fault::new(place, "may not be read by this user").help(AS_THE_AGENT);
+    }
     Fault::new(place, format!("cannot be read: {error}"))
         .help("see that it is there and that the agent's user may read it")
 }

@@ -802,3 +802,26 @@ fn who_follows_sees_every_record_once_across_segments() {
     assert!(journal.status().segment > 2);
     bench.stop(&journal);
 }
+
+#[test]
+fn following_begins_where_the_last_ones_before_it_end() {
+    let mut bench = Bench::new();
+    bench.segment_bytes = 4_096;
+    let journal = bench.open();
+    let filter = Filter { kind: Some("refusal".into()), ..Filter::default() };
+    let mut seen = Vec::new();
+    let write = |range: std::ops::Range<u32>| {
+        range.for_each(|nth| {
+            bench.append(&journal, &refused(&format!("r-{nth}"))).unwrap();
+        });
+    };
+    write(0..31);
+    let mut follow = Follow::new(bench.path(), filter).unwrap();
+    write(31..45);
+    seen.extend(follow.before().unwrap().map(Result::unwrap));
+    assert_eq!(seen.len(), 31, "what came since is not before, also over a segment's end");
+    seen.extend(follow.look().unwrap());
+    let seen: Vec<_> = seen.iter().map(|line| line.text("detail").unwrap().to_owned()).collect();
+    assert_eq!(seen, (0..45).map(|nth| format!("r-{nth}")).collect::<Vec<_>>());
+    bench.stop(&journal);
+}

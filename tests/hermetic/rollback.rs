@@ -14,7 +14,7 @@ struct Home(TempDir);
 
 impl Home {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::private_folder();
         let text = "[agent]\nstate_dir = \"state\"\nsocket = \"s\"\nadmin_socket = \"a\"\n[store.local]\nkind = \"sealed\"\nkey = { file = \"state/store.key\" }\n";
         fs::write(folder.path().join("bursar.toml"), text).unwrap();
         Self(folder)
