@@ -5,5 +5,6 @@ mod agent;
 mod clients;
 mod jose;
 mod oauth;
+mod outage;
 mod peers;
 mod rig;
