@@ -13,7 +13,8 @@ use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::Scope;
 use crate::config::words::Period;
 use crate::crypto::SystemRandom;
-use crate::dev::issuer::{Client, Issuer, Settings};
+use crate::dev::issuer::fault::{CATALOGUE, Fault, MODIFIERS};
+use crate::dev::issuer::{BadDay, Client, Issuer, Settings};
 use crate::dev::{NotSet, Scene, Stage, farewell, tour};
 use crate::secret::process;
 use crate::time::SystemClock;
@@ -34,7 +35,8 @@ enum Verb {
     /// Run the issuer alone: a real token endpoint with discovery and keys
     ///
     /// It knows one client, by `client_secret_basic` and `client_secret_post`. Its secret is made for this run and
-    /// printed, unless a file holds it.
+    /// printed, unless a file holds it. It can be told to have a bad day, at its start or while it runs.
+    #[command(after_long_help = faults())]
     Issuer(IssuerAlone),
 }
 
@@ -55,6 +57,9 @@ struct IssuerAlone {
     /// How long its tokens live
     #[arg(long, value_name = "DURATION", default_value = "300s")]
     lifetime: Period,
+    /// What is wrong with it from the start; may be repeated
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
 }
 
 impl Dev {
@@ -93,6 +98,7 @@ fn shown(runtime: &Runtime, once: bool) -> Outcome {
 
 impl IssuerAlone {
     async fn run(&self) -> Outcome {
+        let day = BadDay::of(self.faults.clone()).map_err(|why| Trouble::new(Exit::Usage, why.to_string()))?;
         let secret = match &self.client_secret_file {
             Some(file) => secret_of(file)?,
             None => made_secret()?,
@@ -106,15 +112,43 @@ impl IssuerAlone {
         };
         let issuer = Issuer::start(self.listen, settings).await;
         let issuer = issuer.map_err(|error| Trouble::failed(format!("the issuer cannot be started: {error}")))?;
+        issuer.begin(day).map_err(|why| Trouble::failed(why.to_string()))?;
         show::line(format!("issuer         {}", issuer.url()))?;
         show::line(format!("client_id      {}", self.client_id))?;
         if self.client_secret_file.is_none() {
             // It protects nothing: it was made for this run, and the issuer listens on loopback.
             show::line(format!("client_secret  {secret}"))?;
         }
+        self.to_try(issuer.url(), self.client_secret_file.as_ref().map_or(&secret, |_| "$SECRET"))?;
         told_to_end().await;
         Ok(Exit::Done)
     }
+
+    /// What to try while it runs.
+    fn to_try(&self, issuer: &str, secret: &str) -> Result<(), Trouble> {
+        let id = &self.client_id;
+        show::line(format!(
+            "\nTo try, in another terminal:\n  \
+             curl -s -u {id}:{secret} -d grant_type=client_credentials {issuer}/token\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '503=2' {issuer}/faults      # a bad day, from now on\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '[\"slow=2s\", \"reset,every=3\"]' {issuer}/faults\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '' {issuer}/faults           # a good one again\n  \
+             curl -s -H 'Bursar: 1' {issuer}/requests                      # what came, what became of it\n"
+        ))?;
+        show::line(faults())
+    }
+}
+
+/// Every fault, and how it is written.
+fn faults() -> String {
+    let table =
+        |rows: &[(&str, &str)]| rows.iter().map(|(form, does)| format!("  {form:<18} {does}\n")).collect::<String>();
+    format!(
+        "Faults:\n{}\nAfter any of them, as in `503=2,for=3`:\n{}\nOf several of one kind, the first that strikes a \
+         request counts. docs/simulator.md tells what each is good for.",
+        table(&CATALOGUE),
+        table(&MODIFIERS)
+    )
 }
 
 /// SIGINT, SIGTERM or SIGHUP. Where none can be heard it ends at once: the end is the end.
