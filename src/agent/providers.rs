@@ -14,20 +14,21 @@ use crate::access::SecretId;
 use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Digest;
+use crate::document::bytes_of;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
-use crate::oauth::Credential;
 use crate::oauth::http::Endpoint;
 use crate::oauth::settings;
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
+use crate::oauth::{Credential, NoCredential};
 use crate::secret::Secret;
-use crate::store::{Place, Shelf, Which};
+use crate::store::{Place, Shelf, StoreError, Which};
 use crate::token::{Catalogue, Engine, Provider, Settings};
 
 /// How long a store may take to give a client credential: a disk that hangs must not hold a flight for ever.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
-const LARGEST_CA_FILE: u64 = 1 << 20;
+const LARGEST_CA_FILE: usize = 1 << 20;
 
 /// Makes providers, and remembers those it made.
 pub(super) struct Providers {
@@ -110,15 +111,18 @@ impl Stored {
 }
 
 impl Credential for Stored {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
         async {
             let Place { store_name: store, store: open, name } = &self.0;
             match timeout(CREDENTIAL_TIMEOUT, open.read(name, &Which::Current)).await {
                 Ok(Ok((_, value))) => Ok(Arc::new(value)),
-                Ok(Err(why)) => {
-                    Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))
-                }
-                Err(_) => Err(format!("`{store}/{name}`: the store did not answer within 10 s: look at its disk")),
+                Ok(Err(StoreError::NotFound(_))) => Err(NoCredential::Missing(format!(
+                    "the credential `{store}/{name}` is missing: an operator has to put it there, `bursar secret put {store}/{name}`"
+                ))),
+                Ok(Err(why)) => Err(NoCredential::Unusable(format!("the credential `{store}/{name}`: {why}"))),
+                Err(_) => Err(NoCredential::Unusable(format!(
+                    "the credential `{store}/{name}`: the store did not answer within 10 s: look at its disk"
+                ))),
             }
         }
         .boxed()
@@ -150,8 +154,9 @@ fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::
 
 fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| format!("`ca_file` `{}` cannot be read: {error}", path.display());
-    if std::fs::metadata(path).map_err(said)?.len() > LARGEST_CA_FILE {
+    let pem = bytes_of(path, LARGEST_CA_FILE).map_err(said)?;
+    if pem.len() > LARGEST_CA_FILE {
         return Err(format!("`ca_file` `{}` is larger than 1 MiB", path.display()));
     }
-    std::fs::read(path).map_err(said)
+    Ok(pem)
 }

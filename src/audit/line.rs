@@ -249,6 +249,7 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
     match intent.actor {
         Actor::Workload(who) => actor(body, who),
         Actor::Bursar => no_workload(body, "bursar", None),
+        Actor::Offline(uid) => no_workload(body, "offline", Some(uid)),
     }
     match intent.effect {
         Effect::Mint { provider, scopes, audience } => {
@@ -264,6 +265,13 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
             body.text("effect", "put");
             body.text("resource_type", "Secret");
             body.text("resource", &secret.to_string());
+            body.null("scopes");
+            body.null("audience");
+        }
+        Effect::Accept { store } => {
+            body.text("effect", "accept");
+            body.null("resource_type");
+            body.text("resource", store.as_str());
             body.null("scopes");
             body.null("audience");
         }
@@ -283,10 +291,10 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
             body.words(scopes);
             body.maybe_number("lifetime_us", lifetime.map(micros));
         }
-        OutcomeOf::Stored { version } => {
+        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
             body.text("result", "ok");
             body.null("code");
-            body.detail("detail", version);
+            body.detail("detail", id);
             body.fingerprint(None);
             body.null("granted");
             body.null("lifetime_us");

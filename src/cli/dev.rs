@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +17,7 @@ use crate::crypto::SystemRandom;
 use crate::dev::issuer::fault::{CATALOGUE, Fault, MODIFIERS};
 use crate::dev::issuer::{BadDay, Client, Issuer, Settings};
 use crate::dev::{NotSet, Scene, Stage, farewell, tour};
+use crate::fault::counted;
 use crate::secret::process;
 use crate::time::SystemClock;
 
@@ -63,33 +65,38 @@ struct IssuerAlone {
 }
 
 impl Dev {
-    pub(super) fn run(&self, _globals: &Globals) -> Outcome {
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
         let _ = process::harden();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
         match &self.verb {
-            Some(Verb::Issuer(alone)) => runtime.block_on(alone.run()),
-            None => shown(&runtime, self.once),
+            Some(Verb::Issuer(alone)) => runtime.block_on(alone.run(globals)),
+            None => shown(globals, &runtime, self.once),
         }
     }
 }
 
-fn shown(runtime: &Runtime, once: bool) -> Outcome {
+fn shown(globals: &Globals, runtime: &Runtime, once: bool) -> Outcome {
     let failed = |why: NotSet| Trouble::failed(why.to_string());
     runtime.block_on(async {
-        let mut stage = Stage::open(false);
+        let mut stage = Stage::open(globals.json);
         let mut scene = Scene::set(&std::env::temp_dir()).await.map_err(failed)?;
         tour(&mut stage, &mut scene).await.map_err(failed)?;
+        if globals.json {
+            let config = scene.config();
+            let held = stage.failed().is_empty();
+            show::json(&json!({ "held": held, "config": config, "steps": stage.steps() }))?;
+        }
         if !once {
             farewell(&stage, &scene);
             told_to_end().await;
         }
         scene.strike().await;
-        match stage.failed() {
+        match stage.failed().as_slice() {
             [] => Ok(Exit::Done),
             failed => Err(Trouble::failed(format!(
-                "{} of the tour's steps did not hold: {}",
-                failed.len(),
+                "{} of the tour did not hold: {}",
+                counted(failed.len() as u64, "claim"),
                 failed.join("; ")
             ))),
         }
@@ -97,7 +104,7 @@ fn shown(runtime: &Runtime, once: bool) -> Outcome {
 }
 
 impl IssuerAlone {
-    async fn run(&self) -> Outcome {
+    async fn run(&self, globals: &Globals) -> Outcome {
         let day = BadDay::of(self.faults.clone()).map_err(|why| Trouble::new(Exit::Usage, why.to_string()))?;
         let secret = match &self.client_secret_file {
             Some(file) => secret_of(file)?,
@@ -113,20 +120,23 @@ impl IssuerAlone {
         let issuer = Issuer::start(self.listen, settings).await;
         let issuer = issuer.map_err(|error| Trouble::failed(format!("the issuer cannot be started: {error}")))?;
         issuer.begin(day).map_err(|why| Trouble::failed(why.to_string()))?;
-        show::line(format!("issuer         {}", issuer.url()))?;
-        show::line(format!("client_id      {}", self.client_id))?;
-        if self.client_secret_file.is_none() {
-            // It protects nothing: it was made for this run, and the issuer listens on loopback.
-            show::line(format!("client_secret  {secret}"))?;
+        // A secret that was made for this run protects nothing: the issuer listens on loopback.
+        let made = self.client_secret_file.is_none().then_some(secret);
+        if globals.json {
+            show::json(&json!({ "issuer": issuer.url(), "client_id": self.client_id, "client_secret": made }))?;
+        } else {
+            self.told(issuer.url(), made.as_deref())?;
         }
-        self.to_try(issuer.url(), self.client_secret_file.as_ref().map_or(&secret, |_| "$SECRET"))?;
         told_to_end().await;
         Ok(Exit::Done)
     }
 
-    /// What to try while it runs.
-    fn to_try(&self, issuer: &str, secret: &str) -> Result<(), Trouble> {
+    /// Where it is, and what to try while it runs.
+    fn told(&self, issuer: &str, made: Option<&str>) -> Result<(), Trouble> {
         let id = &self.client_id;
+        show::line(format!("issuer         {issuer}\nclient_id      {id}"))?;
+        made.iter().try_for_each(|secret| show::line(format!("client_secret  {secret}")))?;
+        let secret = made.unwrap_or("$SECRET");
         show::line(format!(
             "\nTo try, in another terminal:\n  \
              curl -s -u {id}:{secret} -d grant_type=client_credentials {issuer}/token\n  \

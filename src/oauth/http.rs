@@ -21,7 +21,7 @@ use super::discovery::{self, Found, Memory, Metadata};
 use super::settings::{EndpointUrl, Issuer, Server, Settings};
 use super::tls::{NoTls, Tls};
 use super::wire::Wire;
-use super::{Ask, Credential, Failure, Grant, TokenEndpoint};
+use super::{Ask, Credential, Failure, Grant, NoCredential, TokenEndpoint};
 use crate::time::Clock;
 
 /// A provider's token endpoint.
@@ -53,7 +53,7 @@ impl Endpoint {
         let url = self.token_endpoint().await?;
         let secret = self.credential.current().await.map_err(Failure::Credential)?;
         let proof = self.settings.client_auth.prove(&self.settings.client_id, &secret);
-        let proof = proof.map_err(|why| Failure::Credential(why.to_string()))?;
+        let proof = proof.map_err(|why| Failure::Credential(NoCredential::Unusable(why.to_string())))?;
         let outcome = self.exchange(url, &proof, ask).await;
         if let Err(Failure::Refused { status: 300..=399 | 404 | 410, .. }) = outcome {
             self.discovered.lock().await.forget();

@@ -55,9 +55,18 @@ pub trait TokenEndpoint: Send + Sync + 'static {
 /// Reads the credential with which we authenticate, each time it is needed, so that a rotated one is used at once.
 pub trait Credential: Send + Sync + 'static {
     /// The current value.
-    ///
-    /// The error says what is wrong and what to do, without any part of the value.
-    fn current(&self) -> BoxFuture<'_, Result<std::sync::Arc<Secret>, String>>;
+    fn current(&self) -> BoxFuture<'_, Result<std::sync::Arc<Secret>, NoCredential>>;
+}
+
+/// Why our own credential cannot be used. The texts say to the operator what to do, without any part of the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoCredential {
+    /// Nobody has put it into its store.
+    #[error("{0}")]
+    Missing(String),
+    /// Its store does not give it, or it is none.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Why no token came, by whose fault it is.
@@ -84,9 +93,9 @@ pub enum Failure {
         /// How long the provider asked us to wait (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
-    /// Our own credential could not be read.
-    #[error("the credential for the provider could not be read: {0}")]
-    Credential(String),
+    /// Our own credential cannot be used.
+    #[error("the provider was not asked: {0}")]
+    Credential(NoCredential),
 }
 
 impl Failure {
@@ -105,10 +114,8 @@ impl Failure {
     #[must_use]
     pub fn detail(&self) -> &str {
         match self {
-            Self::Refused { what, .. }
-            | Self::Nonsense(what)
-            | Self::Unavailable { what, .. }
-            | Self::Credential(what) => what,
+            Self::Refused { what, .. } | Self::Nonsense(what) | Self::Unavailable { what, .. } => what,
+            Self::Credential(NoCredential::Missing(what) | NoCredential::Unusable(what)) => what,
         }
     }
 }

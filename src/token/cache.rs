@@ -15,7 +15,7 @@ use crate::time::{Deadline, Moment};
 
 /// The most keys that one provider's cache holds.
 const MOST_KEYS: usize = 10_000;
-/// The most of them that one workload has. Of n scopes it may ask for 2^n sets, and what it holds others cannot.
+/// The most of them that one workload has made. Of n scopes it may ask for 2^n sets, and what it takes others cannot have.
 const MOST_KEYS_OF_ONE: usize = 1_000;
 
 /// What makes two requests share a token. A wider token never answers a narrower request.
@@ -52,33 +52,36 @@ pub(super) struct Cache(Mutex<Entries>);
 type Entries = HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>;
 
 impl Cache {
-    /// The entry of `key`, made if there is none.
-    pub(super) fn entry(&self, key: Key, now: Moment) -> Result<Arc<Entry>, Unavailable> {
+    /// The entry of `key`, made on behalf of `maker` if there is none.
+    pub(super) fn entry(&self, key: Key, maker: &Name, now: Moment) -> Result<Arc<Entry>, Unavailable> {
         let mut all = lock(&self.0);
         if let Some(entry) = all.get(&key.workload).and_then(|own| own.get(&key)) {
             return Ok(Arc::clone(entry));
         }
-        let most_of_one = if key.workload.is_some() { MOST_KEYS_OF_ONE } else { MOST_KEYS };
         let held: usize = all.values().map(HashMap::len).sum();
         let own = all.entry(key.workload.clone()).or_default();
-        if own.len() >= most_of_one {
+        if made_by(maker, own) >= MOST_KEYS_OF_ONE {
             own.retain(|_, entry| is_in_use(entry, now));
         }
-        if own.len() >= most_of_one {
-            return Err(Unavailable::Full(most_of_one));
+        if made_by(maker, own) >= MOST_KEYS_OF_ONE {
+            return Err(Unavailable::Full(MOST_KEYS_OF_ONE));
         }
         if held >= MOST_KEYS && retain(&mut all, now) >= MOST_KEYS {
             return Err(Unavailable::Full(MOST_KEYS));
         }
         let own = all.entry(key.workload.clone()).or_default();
-        Ok(Arc::clone(own.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key)))))
+        Ok(Arc::clone(own.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key, maker.clone())))))
     }
 
     /// Drops what is dead and unused; the other entries.
     pub(super) fn sweep(&self, now: Moment) -> Vec<Arc<Entry>> {
-        let mut all = lock(&self.0);
-        retain(&mut all, now);
-        all.values().flat_map(HashMap::values).cloned().collect()
+        retain(&mut lock(&self.0), now);
+        self.entries()
+    }
+
+    /// All entries.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.0).values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// What failed may be asked for again at once: what it failed for may have been mended.
@@ -90,6 +93,11 @@ impl Cache {
     pub(super) fn alive(&self, now: Moment) -> usize {
         lock(&self.0).values().flat_map(HashMap::values).filter(|entry| entry.is_alive(now)).count()
     }
+}
+
+/// How many of `own` were made on behalf of `maker`: all, unless all workloads share them.
+fn made_by(maker: &Name, own: &HashMap<Key, Arc<Entry>>) -> usize {
+    own.values().filter(|entry| entry.maker == *maker).count()
 }
 
 /// Who was just given an entry has yet to take off from it: dropped now, it would fly beside the next who asks.
@@ -110,6 +118,8 @@ fn retain(all: &mut Entries, now: Moment) -> usize {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
+    /// The workload that asked for it first.
+    maker: Name,
     /// Microseconds since boot at which it was last asked for.
     used: AtomicU64,
     state: Mutex<State>,
@@ -149,8 +159,18 @@ pub(super) enum Answer {
 pub(super) struct Takeoff(watch::Sender<Option<Landing>>);
 
 impl Entry {
-    fn new(key: Key) -> Self {
-        Self { key, used: AtomicU64::new(0), state: Mutex::default() }
+    fn new(key: Key, maker: Name) -> Self {
+        Self { key, maker, used: AtomicU64::new(0), state: Mutex::default() }
+    }
+
+    /// Microseconds since boot at which it was last asked for.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Lets the token go, though it may be alive: whoever asks next has it fetched.
+    pub(super) fn forget(&self) {
+        lock(&self.state).held = None;
     }
 
     /// A workload asks.
@@ -176,7 +196,7 @@ impl Entry {
     pub(super) fn due(&self, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
         let mut state = lock(&self.state);
         let Some(held) = &state.held else { return (None, None) };
-        let in_use = self.used.load(Ordering::Relaxed) >= micros(held.sent);
+        let in_use = self.used() >= micros(held.sent);
         let refresh = held.refresh.left(now);
         let wait = refresh.max(state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now)));
         match (state.under_way().is_some(), wait.is_zero(), in_use) {
@@ -190,7 +210,7 @@ impl Entry {
     /// A flight has landed: what it brought is kept, and those who wait are told. After a failure the next is due
     /// when `again` has passed, which is given the number of failures in a row.
     ///
-    /// A failure never overwrites a token that is still alive.
+    /// A failure never overwrites a token that is still alive. That there was no turn is none: nobody was asked.
     pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, now: Moment, again: impl FnOnce(u32) -> Duration) {
         let mut state = lock(&self.state);
         state.flight = None;
@@ -200,6 +220,7 @@ impl Entry {
                 state.failed = None;
                 Ok(held)
             }
+            Err(busy @ Unavailable::Busy(_)) => Err(busy),
             Err(why) => {
                 let in_a_row = state.failed.as_ref().map_or(0, |failed| failed.in_a_row).saturating_add(1);
                 let wait = again(in_a_row);
@@ -252,28 +273,84 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
+    use crate::crypto::FingerprintKey;
+    use crate::oauth::Grant;
+    use crate::secret::Secret;
     use crate::time::{Clock, ManualClock};
 
     #[test]
     fn one_workload_does_not_fill_the_cache_for_the_others() {
         let (cache, now) = (Cache::default(), ManualClock::default().now());
-        let key = |workload: &str, scope: usize| Key {
-            workload: Some(workload.parse().unwrap()),
-            scopes: Scopes::parse(&format!("s{scope}")).unwrap(),
-            audience: Audiences::default(),
-        };
-        let busy: Vec<_> = (0..MOST_KEYS_OF_ONE)
-            .map(|nth| {
-                let entry = cache.entry(key("greedy", nth), now).unwrap();
+        for shared in [false, true] {
+            let entry = |workload: &str, scope: usize| {
+                let maker: Name = workload.parse().unwrap();
+                cache.entry(key((!shared).then_some(workload), scope), &maker, now)
+            };
+            let flying = |nth| {
+                let entry = entry("greedy", nth).unwrap();
                 (entry.ask(now), entry)
-            })
-            .collect();
-        let refused = cache.entry(key("greedy", MOST_KEYS_OF_ONE), now);
-        assert!(matches!(refused, Err(Unavailable::Full(MOST_KEYS_OF_ONE))));
-        assert!(cache.entry(key("greedy", 0), now).is_ok(), "what it has, it has");
-        assert!(cache.entry(key("modest", 0), now).is_ok());
-        drop(busy);
-        assert!(cache.entry(key("greedy", MOST_KEYS_OF_ONE), now).is_ok(), "flights that are over leave room");
+            };
+            let flights: Vec<_> = (0..MOST_KEYS_OF_ONE).map(flying).collect();
+            let refused = entry("greedy", MOST_KEYS_OF_ONE);
+            assert!(matches!(refused, Err(Unavailable::Full(MOST_KEYS_OF_ONE))), "shared: {shared}");
+            assert!(entry("greedy", 0).is_ok(), "what it has, it has");
+            assert!(entry("modest", MOST_KEYS_OF_ONE + 1).is_ok());
+            drop(flights);
+            assert!(entry("greedy", MOST_KEYS_OF_ONE).is_ok(), "flights that are over leave room");
+        }
+    }
+
+    fn key(workload: Option<&str>, scope: usize) -> Key {
+        let workload = workload.map(|name| name.parse().unwrap());
+        Key { workload, scopes: Scopes::parse(&format!("s{scope}")).unwrap(), audience: Audiences::default() }
+    }
+
+    fn held(clock: &ManualClock, room: &Room) -> Held {
+        let (token, lifetime) = (Secret::new(vec![b't'; 1_000]), Some(Duration::from_secs(100)));
+        let grant = Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() };
+        Held::new(grant, 0.7, 0, FingerprintKey::new(1, &[0; 32]).of(b"t"), 0).within(room)
+    }
+
+    fn land(entry: &Entry, landing: Landing, now: Moment) {
+        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, _, takeoff)) = entry.ask(now) else {
+            panic!("nothing takes off")
+        };
+        entry.land(takeoff, landing, now, |_| Duration::from_secs(1));
+    }
+
+    #[test]
+    fn that_there_was_no_turn_is_not_a_failed_refresh() {
+        let (cache, clock, room) = (Cache::default(), ManualClock::default(), Room::new(usize::MAX));
+        let maker: Name = "checkout".parse().unwrap();
+        let entry = cache.entry(key(Some("checkout"), 0), &maker, clock.now()).unwrap();
+        land(&entry, Err(Unavailable::Busy(32)), clock.now());
+        land(&entry, Ok(held(&clock, &room)), clock.now());
+        clock.advance(Duration::from_secs(70));
+        land(&entry, Err(Unavailable::Busy(32)), clock.now());
+        let answer = entry.ask(clock.now());
+        assert!(matches!(answer, Answer::ServeAndRefresh(_, Freshness::Ahead, _)), "{answer:?}");
+    }
+
+    #[test]
+    fn without_room_the_tokens_go_that_were_asked_for_longest_ago_whoever_has_them() {
+        let (clock, room) = (ManualClock::default(), Room::new(32_000));
+        let caches = [(); 2].map(|()| Arc::new(Cache::default()));
+        caches.iter().for_each(|cache| room.share(cache));
+        let (maker, mut entries): (Name, Vec<_>) = ("checkout".parse().unwrap(), Vec::new());
+        for nth in 0..11 {
+            let entry = caches[nth % 2].entry(key(Some("checkout"), nth), &maker, clock.now()).unwrap();
+            land(&entry, Ok(held(&clock, &room)), clock.now());
+            clock.advance(Duration::from_secs(1));
+            // The first stays in use.
+            assert!(matches!(entries.first().unwrap_or(&entry).ask(clock.now()), Answer::Serve(..)));
+            room.clear();
+            entries.push(entry);
+        }
+        let alive: Vec<_> = entries.iter().map(|entry| entry.is_alive(clock.now())).collect();
+        assert_eq!(alive, [[true].as_slice(), &[false; 2], &[true; 8]].concat());
+        drop((entries, caches));
+        assert!(!room.is_beyond(0), "what is dropped gives its room back");
     }
 }

@@ -8,7 +8,7 @@ use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, Rules, Server, Settings};
 use bursar::oauth::tls::{Roots, Tls};
-use bursar::oauth::{Ask, Credential, Failure, Grant, TokenEndpoint};
+use bursar::oauth::{Ask, Credential, Failure, Grant, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::SystemClock;
 use futures_util::FutureExt;
@@ -21,7 +21,7 @@ use crate::peers::{Mock, Oidc};
 struct Fixed(&'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
         async { Ok(Arc::new(Secret::new(self.0.into()))) }.boxed()
     }
 }

@@ -12,7 +12,7 @@ use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, EndpointUrl, Rules, Server, Settings};
 use bursar::oauth::tls::{OwnRoots, Roots, Tls};
-use bursar::oauth::{Ask, Credential};
+use bursar::oauth::{Ask, Credential, NoCredential};
 use bursar::secret::Secret;
 use bursar::time::ManualClock;
 use futures_util::FutureExt;
@@ -129,7 +129,7 @@ fn request(stream: &mut TcpStream) -> String {
 pub(crate) struct Fixed(pub(crate) &'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
         async { Ok(Arc::new(Secret::new(self.0.into()))) }.boxed()
     }
 }

@@ -7,7 +7,7 @@ use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, Server, Settings};
 use bursar::oauth::tls::Tls;
-use bursar::oauth::{Ask, Credential, Failure, TokenEndpoint};
+use bursar::oauth::{Ask, Credential, Failure, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::{Clock, ManualClock};
 use futures_util::FutureExt;
@@ -146,7 +146,7 @@ async fn localhost_is_loopback() {
 struct Slow(Arc<ManualClock>);
 
 impl Credential for Slow {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
         self.0.advance(Duration::from_secs(3));
         async { Ok(Arc::new(Secret::new(b"secret".to_vec()))) }.boxed()
     }
@@ -165,8 +165,8 @@ async fn a_life_counts_from_the_moment_of_sending() {
 struct Gone;
 
 impl Credential for Gone {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
-        async { Err("the store `local` has no `stripe-client`: put it".to_owned()) }.boxed()
+    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
+        async { Err(NoCredential::Missing("the store `local` has no `stripe-client`: put it".to_owned())) }.boxed()
     }
 }
 
@@ -177,7 +177,7 @@ async fn nothing_is_sent_without_a_usable_credential() {
         let clock = Arc::new(ManualClock::default());
         let endpoint = Endpoint::new(settings(&fake.url("/token")), credential, clock, &Tls::default()).unwrap();
         let failure = endpoint.fetch(&ask("read", &[])).await.unwrap_err();
-        assert!(matches!(&failure, Failure::Credential(why) if why.contains("put")), "{failure}");
+        assert!(matches!(&failure, Failure::Credential(why) if why.to_string().contains("put")), "{failure}");
     }
     assert!(fake.requests().is_empty());
 }
