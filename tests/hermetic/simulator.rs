@@ -97,17 +97,23 @@ impl Rig {
         self.try_token("read+write").await.unwrap()
     }
 
-    /// A request that comes to the issuer and is given up then: it had no answer.
+    /// A request for a token that comes to the issuer, and has no answer while others come and go.
     async fn goes_unanswered(&self) {
-        let came = async {
+        let others = async {
             while self.issuer.requests().token == 0 {
                 tokio::task::yield_now().await;
             }
+            for _ in 0..3 {
+                self.get("/jwks").await;
+            }
         };
-        tokio::select! {
-            answer = self.try_token("read") => panic!("it answered: {answer:?}"),
-            () = came => {}
-        }
+        let seen = async {
+            tokio::select! {
+                answer = self.try_token("read") => panic!("it answered: {answer:?}"),
+                () = others => {}
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the request never came");
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -194,9 +200,10 @@ async fn invalid_client_looks_like_a_wrong_secret() {
 
 #[tokio::test]
 async fn slow_waits_and_then_answers_or_strikes() {
-    let rig = Rig::on("slow=1h\n503").await;
+    let rig = Rig::on("slow=1h,for=1\n503").await;
     rig.goes_unanswered().await;
     assert_eq!(rig.issuer.requests().struck, BTreeMap::from([("503".into(), 1), ("slow".into(), 1)]));
+    assert_eq!(rig.token().await.status, 503, "the next one is not slow");
     assert_eq!(Rig::on("slow=1ms").await.token().await.status, 200);
 }
 
