@@ -7,6 +7,7 @@
 pub mod api;
 pub mod audit;
 pub mod config;
+pub mod dev;
 pub mod input;
 pub mod names;
 pub mod oauth;
@@ -31,7 +32,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     target("token_form", api::token_form, QUICK),
     target("form_guard", api::form_guard, QUICK),
     target("traceparent", audit::traceparent, QUICK),
@@ -62,4 +63,5 @@ pub const TARGETS: [Target; 30] = [
     target("line_end", store::line_end, QUICK),
     target("store_notes", store::store_notes, QUICK),
     target("store_words", store::store_words, QUICK),
+    target("bad_day", dev::bad_day, QUICK),
 ];

@@ -1,6 +1,7 @@
 //! The agent from outside: a process of its own, its sockets, its log, and everything that goes wrong around it.
 
 mod answers;
+mod bad_days;
 mod canary;
 mod crashes;
 mod endpoint;
@@ -8,6 +9,7 @@ mod faults;
 mod floods;
 mod freshness;
 mod hostile;
+mod openapi;
 mod operators;
 mod reload;
 mod resilience;
