@@ -1,6 +1,7 @@
 //! (E) The agent: settings → rooms → tasks → drain. The only place that names concrete adapters.
 
 mod check;
+mod credentials;
 mod providers;
 mod rules;
 mod sockets;

@@ -224,10 +224,13 @@ fn broken_laws(source: &Source) -> Vec<String> {
 /// Every file that calls `expose()`, and why it sees a secret's bytes.
 const EXPOSES: &[(&str, &str)] = &[
     ("secret/mod.rs", "where the exit is"),
+    ("agent/credentials.rs", "a certificate is read from its file as secrets are"),
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
-    ("oauth/client_auth.rs", "the client secret goes into the request"),
+    ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
+    ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
+    ("oauth/revocation.rs", "a token that is to end goes to its provider"),
     ("store/files.rs", "a value is cut at its line end"),
     ("store/key.rs", "the store key is read from its file"),
     ("store/sealed.rs", "a value is sealed before SQLite sees it"),

@@ -1,31 +1,22 @@
-//! (E) From provider entries to providers: their roots are read, their credentials tied to a store. A provider whose entry
-//! did not change keeps its tokens over a reload.
+//! (E) From provider entries to providers: their roots are read, their credentials tied to where they are kept. A
+//! provider whose entry did not change keeps its tokens over a reload.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::time::timeout;
-
-use crate::access::SecretId;
+use super::credentials;
 use crate::config::Read;
-use crate::config::meant::{self, SecretRef};
+use crate::config::meant;
 use crate::crypto::Digest;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
-use crate::oauth::Credential;
 use crate::oauth::http::Endpoint;
 use crate::oauth::settings;
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
-use crate::secret::Secret;
-use crate::store::{Place, Shelf, Which};
+use crate::store::Shelf;
 use crate::token::{Catalogue, Engine, Provider, Settings};
 
-/// How long a store may take to give a client credential: a disk that hangs must not hold a flight for ever.
-const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
 const LARGEST_CA_FILE: u64 = 1 << 20;
 
@@ -80,9 +71,9 @@ impl Providers {
             return Ok(made);
         }
         let wire = settings_of(entry, pem.as_deref())?;
-        let credential = Arc::new(Stored::of(&entry.client_secret, shelf)?);
-        let clock = Arc::clone(&self.engine.clock);
-        let endpoint = Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?;
+        let credential = credentials::of(&entry.credential, shelf)?;
+        let (clock, random) = (Arc::clone(&self.engine.clock), Arc::clone(&self.engine.random));
+        let endpoint = Endpoint::new(wire, credential, clock, random, &self.tls).map_err(|why| why.to_string())?;
         let (settings, engine) = (token_settings(entry), Arc::clone(&self.engine));
         let provider = Arc::new(Provider::new(name.clone(), settings, Arc::new(endpoint), engine));
         Ok(Made { entry: entry.clone(), roots, provider })
@@ -99,32 +90,6 @@ impl Draft {
     }
 }
 
-/// The client credential of a provider, where a store keeps it.
-struct Stored(Place);
-
-impl Stored {
-    fn of(at: &SecretRef, shelf: &Shelf) -> Result<Self, String> {
-        let id = SecretId::Stored(at.store.clone(), at.name.clone());
-        shelf.find(&id).map(Self).ok_or_else(|| format!("there is no store `{}`", at.store))
-    }
-}
-
-impl Credential for Stored {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, String>> {
-        async {
-            let Place { store_name: store, store: open, name } = &self.0;
-            match timeout(CREDENTIAL_TIMEOUT, open.read(name, &Which::Current)).await {
-                Ok(Ok((_, value))) => Ok(Arc::new(value)),
-                Ok(Err(why)) => {
-                    Err(format!("`{store}/{name}`: {why}; put it there with `bursar secret put {store}/{name}`"))
-                }
-                Err(_) => Err(format!("`{store}/{name}`: the store did not answer within 10 s: look at its disk")),
-            }
-        }
-        .boxed()
-    }
-}
-
 fn token_settings(entry: &meant::Provider) -> Settings {
     let meant::Provider { scopes, default_scopes, audience, .. } = entry.clone();
     let catalogue = Catalogue { scopes, default_scopes, audience };
@@ -137,6 +102,8 @@ fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::
         server,
         client_id,
         client_auth: entry.client_auth,
+        signing: entry.signing.clone(),
+        revocation_endpoint: entry.revocation_endpoint.clone(),
         audience_as: entry.audience_as,
         rules,
         roots: match pem {

@@ -163,7 +163,7 @@ impl From<Unavailable> for Why {
         match why {
             Unavailable::Provider { failure, retry_after } => match failure {
                 Failure::Refused { error, .. } => Self::Provider { error },
-                Failure::Nonsense(_) => Self::Provider { error: None },
+                Failure::Nonsense(_) | Failure::Unsupported => Self::Provider { error: None },
                 Failure::Unavailable { .. } | Failure::Credential(_) => {
                     Self::TemporarilyUnavailable { wait: retry_after }
                 }

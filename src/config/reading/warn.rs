@@ -43,7 +43,9 @@ fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut imp
 fn shared(settings: &Settings, warn: &mut impl FnMut(&str, String, &str)) {
     let mut seen: BTreeMap<&SecretRef, String> = BTreeMap::new();
     for (name, provider) in &settings.providers {
-        seen.insert(&provider.client_secret, format!("{}.client_secret", below("provider", name.as_str())));
+        if let Some((key, at)) = provider.credential.stored() {
+            seen.insert(at, format!("{}.{key}", below("provider", name.as_str())));
+        }
     }
     for (name, secret) in &settings.secrets {
         let entry = below("secret", name.as_str());
