@@ -4,8 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::credentials;
+use crate::audit::Actor;
 use crate::config::Read;
 use crate::config::meant;
 use crate::crypto::Digest;
@@ -15,8 +20,10 @@ use crate::oauth::http::Endpoint;
 use crate::oauth::settings;
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
 use crate::store::Shelf;
-use crate::token::{Catalogue, Engine, Provider, Settings};
+use crate::token::{Catalogue, Engine, Provider, Revoked, Settings};
 
+/// How long the agent's stop may be held up by tokens that are to be ended.
+const AT_SHUTDOWN: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
 const LARGEST_CA_FILE: u64 = 1 << 20;
 
@@ -80,6 +87,27 @@ impl Providers {
     }
 }
 
+/// Ends the tokens of those `providers` of which that is configured, within [`AT_SHUTDOWN`].
+pub(super) async fn end_tokens(providers: impl Iterator<Item = &Arc<Provider>>) {
+    let ending = providers.filter(|provider| provider.settings.revoke_at_shutdown).map(|provider| async {
+        let name = &provider.name;
+        match timeout(AT_SHUTDOWN, provider.revoke(Actor::Bursar, AT_SHUTDOWN / 2)).await {
+            Ok(Ok(Revoked { tokens, ended, failure: None })) if tokens == ended => {}
+            Ok(Ok(Revoked { tokens, ended, failure })) => {
+                let why = failure.map(|failure| failure.to_string()).unwrap_or_default();
+                tracing::warn!(
+                    "of {tokens} tokens of `{name}` {ended} were ended; the others live until they expire: {why}"
+                );
+            }
+            Ok(Err(why)) => tracing::warn!("the tokens of `{name}` were not ended, since it cannot be recorded: {why}"),
+            Err(_) => {
+                tracing::warn!("the tokens of `{name}` were not all ended within 10 s; they live until they expire")
+            }
+        }
+    });
+    join_all(ending).await;
+}
+
 /// Providers that were made and are not in force yet.
 pub(super) struct Draft(BTreeMap<Name, Made>);
 
@@ -93,7 +121,12 @@ impl Draft {
 fn token_settings(entry: &meant::Provider) -> Settings {
     let meant::Provider { scopes, default_scopes, audience, .. } = entry.clone();
     let catalogue = Catalogue { scopes, default_scopes, audience };
-    Settings { catalogue, refresh_at: entry.refresh_at, share: entry.share }
+    Settings {
+        catalogue,
+        refresh_at: entry.refresh_at,
+        share: entry.share,
+        revoke_at_shutdown: entry.revoke_at_shutdown,
+    }
 }
 
 fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::Settings, String> {

@@ -48,6 +48,9 @@ pub(super) type Landed = watch::Receiver<Option<Landing>>;
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Entries>);
 
+/// How many tokens that are no longer served one entry remembers: those of a whole life, at the earliest refresh point.
+const MOST_FORMER: usize = 20;
+
 /// By whose they are.
 type Entries = HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>;
 
@@ -86,6 +89,15 @@ impl Cache {
         lock(&self.0).values().flat_map(HashMap::values).for_each(|entry| lock(&entry.state).failed = None);
     }
 
+    /// Takes every token out of service. Those that are alive at the provider, with those that were refreshed before.
+    pub(super) fn retire(&self, now: Moment) -> Vec<(Arc<Entry>, Held)> {
+        let all = lock(&self.0);
+        let of = |entry: &Arc<Entry>| {
+            entry.retire(now).into_iter().map(|held| (Arc::clone(entry), held)).collect::<Vec<_>>()
+        };
+        all.values().flat_map(HashMap::values).flat_map(of).collect()
+    }
+
     /// How many tokens are held that are still alive.
     pub(super) fn alive(&self, now: Moment) -> usize {
         lock(&self.0).values().flat_map(HashMap::values).filter(|entry| entry.is_alive(now)).count()
@@ -118,6 +130,8 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
+    /// What is no longer served, and may be alive at the provider: to be ended with the rest.
+    former: Vec<Held>,
     flight: Option<Landed>,
     failed: Option<Failed>,
 }
@@ -196,6 +210,7 @@ impl Entry {
         state.flight = None;
         let told = match landing {
             Ok(held) => {
+                state.retire(now);
                 state.held = held.expires.is_some().then(|| held.clone());
                 state.failed = None;
                 Ok(held)
@@ -211,6 +226,19 @@ impl Entry {
         takeoff.0.send_replace(Some(told));
     }
 
+    /// Takes the token out of service; what is alive at the provider.
+    fn retire(&self, now: Moment) -> Vec<Held> {
+        let mut state = lock(&self.state);
+        state.retire(now);
+        state.failed = None;
+        state.former.clone()
+    }
+
+    /// A token that was taken out of service is ended.
+    pub(super) fn forget(&self, ended: &Held) {
+        lock(&self.state).former.retain(|held| held.fingerprint != ended.fingerprint);
+    }
+
     fn is_alive(&self, now: Moment) -> bool {
         lock(&self.state).held.as_ref().is_some_and(|held| held.freshness(false, now).is_some())
     }
@@ -218,12 +246,19 @@ impl Entry {
     /// Whether nothing would be lost by forgetting it.
     fn is_idle(&self, now: Moment) -> bool {
         let mut state = lock(&self.state);
-        let alive = state.held.as_ref().is_some_and(|held| held.freshness(false, now).is_some());
+        let alive = state.held.iter().chain(&state.former).any(|held| held.freshness(false, now).is_some());
         !alive && state.under_way().is_none() && state.waits(now).is_none()
     }
 }
 
 impl State {
+    fn retire(&mut self, now: Moment) {
+        self.former.extend(self.held.take());
+        self.former.retain(|held| held.freshness(false, now).is_some());
+        let beyond = self.former.len().saturating_sub(MOST_FORMER);
+        self.former.drain(..beyond);
+    }
+
     fn under_way(&mut self) -> Option<Landed> {
         // A flight whose task died without landing has dropped its sender: it counts as over.
         self.flight = self.flight.take().filter(|landed| landed.has_changed().is_ok());
@@ -254,6 +289,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::time::{Clock, ManualClock};
+
+    fn held(token: &str, clock: &ManualClock, seconds: u64) -> Held {
+        let fingerprint = crate::crypto::FingerprintKey::new(1, &[0; 32]).of(token.as_bytes());
+        let lifetime = Some(Duration::from_secs(seconds));
+        let token = crate::secret::Secret::copy_of(token.as_bytes());
+        let grant = crate::oauth::Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() };
+        Held::new(grant, 0.7, 0, fingerprint, 0)
+    }
+
+    fn land(entry: &Entry, clock: &ManualClock, token: &str, seconds: u64) {
+        let takeoff = lock(&entry.state).take_off().0;
+        entry.land(takeoff, Ok(held(token, clock, seconds)), clock.now(), |_| Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_refreshed_is_ended_with_the_rest_and_nothing_twice() {
+        let (cache, clock) = (Cache::default(), ManualClock::default());
+        let (workload, scopes, audience) = Default::default();
+        let entry = cache.entry(Key { workload, scopes, audience }, clock.now()).unwrap();
+        for (token, seconds) in [("dead by then", 5), ("refreshed", 100), ("current", 100)] {
+            land(&entry, &clock, token, seconds);
+            clock.advance(Duration::from_secs(10));
+        }
+        let retired = |now| cache.retire(now).into_iter().map(|(_, held)| held).collect::<Vec<_>>();
+        let alive = retired(clock.now());
+        assert_eq!(alive.iter().map(|held| held.value.expose()).collect::<Vec<_>>(), [&b"refreshed"[..], b"current"]);
+        assert_eq!(cache.alive(clock.now()), 0, "none is served");
+        assert!(matches!(entry.ask(clock.now()), Answer::Fetch(..)));
+        entry.forget(&alive[0]);
+        assert_eq!(retired(clock.now()).len(), 1, "what could not be ended is tried again");
+        clock.advance(Duration::from_secs(100));
+        assert_eq!(retired(clock.now()).len(), 0, "and is let go once it is dead");
+    }
 
     #[test]
     fn one_workload_does_not_fill_the_cache_for_the_others() {

@@ -18,7 +18,7 @@ mod engine;
 
 pub use cache::Key;
 pub use catalogue::{Catalogue, NotListed};
-pub use engine::{Engine, Provider, Settings, Share, keep_ahead};
+pub use engine::{Engine, Provider, Revoked, Settings, Share, keep_ahead};
 
 /// A token that is held in memory.
 #[derive(Clone, Debug)]
