@@ -6,4 +6,6 @@ mod clients;
 mod jose;
 mod oauth;
 mod peers;
+mod proofs;
+mod proofs_agent;
 mod rig;
