@@ -112,3 +112,31 @@ fn read_regular(path: &Path, most: usize) -> std::io::Result<Secret> {
     }
     Secret::read_from(file, most)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn error(path: &Path) -> String {
+        read(path, "assertion_file", 8).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn only_a_regular_file_of_bounded_size_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("good"), "12345678").unwrap();
+        std::os::unix::fs::symlink(at("good"), at("link")).unwrap();
+        for good in ["good", "link"] {
+            assert_eq!(read(&at(good), "assertion_file", 8).await.unwrap().expose(), b"12345678", "{good}");
+        }
+        std::fs::write(at("long"), "123456789").unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), Mode::RUSR).unwrap();
+        for (bad, why) in
+            [("long", "at most 8 bytes"), ("pipe", "not a file"), (".", "not a file"), ("none", "No such file")]
+        {
+            let error = error(&at(bad)).await;
+            assert!(error.starts_with("`assertion_file` `") && error.contains(why), "{error}");
+        }
+    }
+}
