@@ -102,6 +102,9 @@ impl Host<'_> {
     }
 
     fn own_certificate(&mut self, key: &str, path: &Path) {
+        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+            return self.fault(key, format!("`{}` is not a file", path.display()), "name a file");
+        }
         match bytes_of(path, MOST_CHAIN_BYTES).map(|bytes| CertificateChain::from_pem(&bytes)) {
             Ok(Ok(_)) => {}
             Ok(Err(why)) => {
@@ -113,6 +116,10 @@ impl Host<'_> {
 
     fn assertion(&mut self, key: &str, path: &Path) {
         match fs::metadata(path) {
+            Ok(about) if about.is_file() && about.permissions().mode() & 0o004 != 0 => {
+                let what = format!("everybody on this host may read the assertion `{}`", path.display());
+                self.warn(key, what, "whoever has it can be us at the provider: let only bursar's user read it");
+            }
             Ok(about) if about.is_file() => {}
             Ok(_) => self.fault(key, format!("`{}` is not a file", path.display()), "name a file"),
             Err(_) => {

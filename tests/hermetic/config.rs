@@ -409,6 +409,10 @@ impl Etc {
         config::check(&self.path("bursar.toml"), &[]).1
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.check().warnings.iter().map(ToString::to_string).collect()
+    }
+
     fn faults(&self) -> Vec<String> {
         self.check().faults.iter().map(ToString::to_string).collect()
     }
@@ -490,6 +494,36 @@ fn a_file_of_authorities_has_a_certificate() {
     assert!(etc.faults()[0].contains("has no certificate"), "{:?}", etc.faults());
     let etc = etc.with("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
     assert_eq!(etc.faults(), [""; 0]);
+}
+
+#[test]
+fn a_certificate_of_ours_can_be_read() {
+    let lines = format!("client_auth = \"tls_client_auth\"\ncertificate = \"own.pem\"\ncertificate_key = {KEY}\n");
+    let etc = Etc::new(&stripe_by(&lines));
+    assert!(etc.faults()[0].contains("there is no"), "{:?}", etc.faults());
+    let pem = rcgen::generate_simple_self_signed(["us.test".to_owned()]).unwrap().cert.pem();
+    let etc = etc.with("own.pem", pem.as_bytes());
+    assert_eq!(etc.faults(), [""; 0]);
+    let etc = etc.with("own.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert!(etc.faults()[0].contains("is damaged"), "{:?}", etc.faults());
+    let etc = etc.with("own.pem", &vec![b'x'; 70_000]);
+    assert!(etc.faults()[0].contains("longer than 64 KiB"), "{:?}", etc.faults());
+    let etc = etc.with("own.pem", b"hunter2");
+    assert!(etc.faults()[0].contains("holds no certificate in PEM"), "{:?}", etc.faults());
+    let place = "bursar.toml:";
+    assert!(etc.faults()[0].contains(place) && !etc.faults()[0].contains("hunter2"), "{:?}", etc.faults());
+}
+
+#[test]
+fn an_assertion_may_come_later_and_is_nobody_else_s() {
+    let etc = Etc::new(&stripe_by("client_auth = \"federated_assertion\"\nassertion_file = \"a.jwt\"\n"));
+    assert_eq!(etc.faults(), [""; 0]);
+    assert!(etc.warnings()[0].contains("there is no assertion"), "{:?}", etc.warnings());
+    let etc = etc.with("a.jwt", b"a.b.c");
+    set_mode(&etc.path("a.jwt"), 0o644);
+    assert!(etc.warnings()[0].contains("everybody on this host may read the assertion"), "{:?}", etc.warnings());
+    set_mode(&etc.path("a.jwt"), 0o600);
+    assert_eq!(etc.warnings(), [""; 0]);
 }
 
 fn set_mode(path: &Path, mode: u32) {
