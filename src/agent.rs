@@ -2,6 +2,8 @@
 
 mod check;
 mod credentials;
+mod offline;
+mod owner;
 mod providers;
 mod rules;
 mod sockets;
@@ -22,8 +24,8 @@ use crate::api::connection::{Listening, Shared, serve};
 use crate::api::{applications, operators};
 use crate::audit::keys::{self, Keys};
 use crate::audit::stores::NotAsKnown;
-use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Noted, Record, Start};
-use crate::broker::{Broker, Reread, standing};
+use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Start};
+use crate::broker::{Broker, Reread};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
 use crate::fault::{Fault, Faults};
@@ -31,11 +33,11 @@ use crate::name::Name;
 use crate::peer::cgroup::ContainerRoots;
 use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
-use crate::store::{Place, Shelf};
+use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
 use crate::telemetry::Log;
 use crate::time::{Clock, SystemClock};
-use crate::token::{Engine, keep_ahead};
+use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
 use providers::Providers;
 use rules::{Reader, shelf_of};
@@ -43,6 +45,7 @@ use sockets::Socket;
 use stores::{Stores, restate, restate_in_each_segment};
 
 pub use check::policies as check_policies;
+pub use owner::NotTheOwner;
 pub use rules::Book;
 pub use sockets::NotListening;
 pub use stores::NotOpened;
@@ -86,6 +89,9 @@ pub enum NotStarted {
         /// Why.
         error: std::io::Error,
     },
+    /// What this process makes would not be the agent's.
+    #[error(transparent)]
+    NotTheOwner(#[from] NotTheOwner),
     /// The runtime refused a socket.
     #[error("a socket cannot be served: {0}")]
     Runtime(std::io::Error),
@@ -110,6 +116,9 @@ impl Rooms {
     /// [`NotStarted`]; another process that holds a store or the log is named.
     pub async fn open(settings: &Settings, book: Option<&Book>, accept: Option<&Name>) -> Result<Self, NotStarted> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        if book.is_none() {
+            owner::refuse_other_than(&settings.agent.state_dir)?;
+        }
         make_folder(&settings.agent.state_dir)?;
         let keys = keys::load_or_make(&settings.agent.state_dir, &*random)?;
         let stores = stores::open(settings, &clock, &random)?;
@@ -121,18 +130,11 @@ impl Rooms {
         }
         let journal = open_journal(settings, &keys, book, Arc::clone(&clock))?;
         let unwritable = |source| AuditError::Unwritable { dir: settings.audit.dir.clone(), source };
-        if let Some(stray) = stores::note(&journal, &held, accept).await.map_err(unwritable)? {
+        if let Some(stray) = stores::note(&journal, &held, accept, &*clock).await.map_err(unwritable)? {
             journal.stop("refused").await.map_err(unwritable)?;
             return Err(stray.into());
         }
         Ok(Self { shelf, journal, keys, clock, random })
-    }
-
-    /// Lays a record that the store of `place` was changed into the open batch.
-    pub fn changed(&self, place: &Place) {
-        if let Some(standing) = standing(&place.store_name, &*place.store) {
-            drop(self.journal.enqueue(&Record::Store(&standing, Noted::Changed)));
-        }
     }
 
     /// Records how the stores stand, and ends the log.
@@ -150,7 +152,7 @@ impl Agent {
     /// # Errors
     /// [`NotStarted`]; nothing serves then.
     pub async fn start(file: &Path, read: Read, log: Option<Log>) -> Result<Self, NotStarted> {
-        let mut book = Book::read(&read.settings)?;
+        let mut book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
         let warnings = std::mem::take(&mut book.warnings);
         let inherited = Inherited::take()?;
@@ -167,14 +169,15 @@ impl Agent {
             log,
             in_force: Mutex::new(read.settings.clone()),
         };
-        let rules = reader.rules(&read, book)?;
+        let (rules, draft) = reader.rules(&read, book)?;
+        reader.enact(read.settings.clone(), draft);
         let reread: Arc<dyn Reread> = Arc::new(reader);
         let broker = Arc::new(Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread));
 
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
             broker: Arc::clone(&broker),
-            admission: admission(&read.settings.limits),
+            admission: admission(&read.settings),
             sources: Arc::new(Sources::new(clock, roots(&read.settings)?)),
             drain: draining,
         };
@@ -270,10 +273,12 @@ fn audit_settings(audit: &meant::Audit) -> audit::Settings {
     }
 }
 
-fn admission(limits: &meant::Limits) -> Arc<Admission> {
+fn admission(settings: &Settings) -> Arc<Admission> {
+    let limits = &settings.limits;
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let (asked, per_uid) = (limits.connections as usize, limits.connections_per_uid as usize);
-    let shares = Shares::carried_by(descriptors, Peer::DESCRIPTORS, asked, Some(per_uid));
+    let outgoing = settings.providers.len().saturating_mul(MOST_FLIGHTS);
+    let shares = Shares::carried_by(descriptors, outgoing, Peer::DESCRIPTORS, asked, Some(per_uid));
     if shares.connections < asked {
         tracing::warn!(
             "`limits.connections` is lowered from {asked} to {}, which {descriptors} descriptors carry; raise `LimitNOFILE=`",

@@ -27,7 +27,7 @@ use crate::audit::{
     Standing, TraceId,
 };
 use crate::crypto::Random;
-use crate::fault::Faults;
+use crate::fault::{Faults, counted};
 use crate::name::{Name, StoredName};
 use crate::oauth::Failure;
 use crate::peer::{Peer, Registry, Unidentified};
@@ -44,7 +44,7 @@ pub use views::{ProviderStatus, Status, Whoami};
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
 /// How long a `put` may take before another may take its reservation over.
-const PUT_LEASE: Duration = Duration::from_secs(30);
+pub const PUT_LEASE: Duration = Duration::from_secs(30);
 /// How long after an operator's word the end of a token may still be begun: somebody waits for the answer.
 const REVOKE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -63,8 +63,16 @@ pub struct Rules {
 
 /// Reads configuration and policies anew: the roof's part of a reload.
 pub trait Reread: Send + Sync + 'static {
-    /// The new rules, archived, or everything that is wrong with them.
-    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>>;
+    /// The new rules, archived, or everything that is wrong with them. Nothing has changed yet.
+    fn reread(&self) -> BoxFuture<'_, Result<Renewed<'_>, Faults>>;
+}
+
+/// Rules that were read anew and are not in force yet.
+pub struct Renewed<'a> {
+    /// The rules.
+    pub rules: Rules,
+    /// What changes beside them: called when the record of the reload is durable, and not at all if it is not.
+    pub enact: Box<dyn FnOnce() + Send + 'a>,
 }
 
 /// The broker: everything that a request needs.
@@ -130,6 +138,17 @@ impl Broker {
             return Err(Refused { why, decision: Some(receipt.decision()) });
         }
         release(lease, receipt, now)
+    }
+
+    /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
+    ///
+    /// # Errors
+    /// [`Refused`]: the value is not to be read.
+    pub async fn may_put(&self, peer: &Peer, id: &SecretId) -> Result<(), Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Put, trace: None };
+
+        case.permit(&rules, Resource::Secret(id.clone())).await.map(drop)
     }
 
     /// Puts a new version of a secret into its store, for an operator.
@@ -198,7 +217,7 @@ impl Broker {
                 Ok(all)
             });
         }
-        case.operated(&permit, listed, |all| format!("{} stores", all.len())).await
+        case.operated(&permit, listed, |all| counted(all.len() as u64, "store")).await
     }
 
     /// Reads configuration and policies anew, for an operator: all or nothing.
@@ -211,6 +230,7 @@ impl Broker {
 
         let permit = case.permit(&rules, Resource::Agent).await?;
         let reloaded = self.reload_unasked().await;
+        views::tell_of(&reloaded, &permit.access().who.name);
         let kept = if reloaded.is_ok() { "" } else { "faults: the old rules stay" };
         case.operated(&permit, Ok(reloaded), |_| kept.to_owned()).await
     }
@@ -224,12 +244,13 @@ impl Broker {
         let reread = self.reread.reread().await;
         let faults = reread.as_ref().err().map(ToString::to_string);
         let snapshot =
-            reread.as_ref().map_or_else(|_| self.rules.load().policy.digest(), |rules| rules.policy.digest());
+            reread.as_ref().map_or_else(|_| self.rules.load().policy.digest(), |new| new.rules.policy.digest());
         let record = Record::Reload(Reload { snapshot, result: faults.as_deref().map_or(Ok(()), Err) });
         // What cannot be recorded does not come into force.
         let recorded = self.journal.append(&record).await;
-        let rules = reread?;
+        let Renewed { rules, enact } = reread?;
         drop(recorded.map_err(|error| Faults::of_process(error.to_string()))?);
+        enact();
         self.rules.store(Arc::new(rules));
         Ok(())
     }
@@ -257,7 +278,7 @@ impl Broker {
                 let mine = providers.filter(|one| rules.policy.may_ever(&who, Action::Token, &one.resource));
                 (Some(who.name.clone()), mine.map(|one| one.name.clone()).collect(), None)
             }
-            Err(why) => (None, Vec::new(), Some(why.caller())),
+            Err(why) => (None, Vec::new(), Some(views::problem(peer.uid(), &why))),
         };
         Whoami { workload, seen, providers, problem }
     }
@@ -266,7 +287,11 @@ impl Broker {
     pub async fn malformed(&self, peer: &Peer, role: Role, action: Action, why: Why) -> Refused {
         let case = Case { broker: self, peer, action, trace: None };
         match case.attest(&self.rules.load_full(), role).await {
-            Ok(who) => case.refuse(Some(&who), None, None, why, "").await,
+            Ok(who) => {
+                // Words of ours: nothing of a request that is not understood is repeated.
+                let detail = why.to_string();
+                case.refuse(Some(&who), None, None, why, &detail).await
+            }
             Err(refused) => refused,
         }
     }
@@ -284,9 +309,10 @@ impl Broker {
     /// # Errors
     /// Why not.
     pub fn ready(&self) -> Result<(), Why> {
+        let log = self.journal.status();
         if self.draining.load(Ordering::Relaxed) {
             Err(Why::Draining)
-        } else if self.journal.status().failing.is_some() {
+        } else if log.failing.is_some() || log.hangs(self.clock.now().boot) {
             Err(Why::AuditUnavailable)
         } else {
             Ok(())

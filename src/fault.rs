@@ -106,6 +106,16 @@ pub fn misleads(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What helps where a file may not be read: whoever checks is seldom the agent's user.
+pub const AS_THE_AGENT: &str =
+    "the agent's user has to be able to read it; to check as that user: `sudo -u bursar bursar check`";
+
+/// `number` of `what`, which is written in the singular: `1 record`, `2 records`.
+#[must_use]
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Every fault that was found, in the order of their places. Never empty when returned as an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -175,6 +185,11 @@ impl std::error::Error for Faults {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "fault")), ["0 faults", "1 fault", "2 faults"]);
+    }
 
     #[test]
     fn what_somebody_wrote_fools_no_terminal() {

@@ -224,7 +224,6 @@ fn broken_laws(source: &Source) -> Vec<String> {
 /// Every file that calls `expose()`, and why it sees a secret's bytes.
 const EXPOSES: &[(&str, &str)] = &[
     ("secret/mod.rs", "where the exit is"),
-    ("agent/credentials.rs", "a certificate is read from its file as secrets are"),
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),

@@ -51,7 +51,9 @@ impl Scene {
 
     /// The same, for another build of the agent.
     pub(crate) fn of(program: &Path, rules: usize, durability: Durability, issuer: &Issuer) -> Self {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // Whatever the umask: an agent refuses a configuration that others may write.
+        let owners: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let dir = tempfile::Builder::new().permissions(owners).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let sockets = tempfile::tempdir().unwrap();
         let notify = UnixDatagram::bind(sockets.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -14,6 +14,7 @@ use crate::audit::Actor;
 use crate::config::Read;
 use crate::config::meant;
 use crate::crypto::Digest;
+use crate::document::bytes_of;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::oauth::http::Endpoint;
@@ -25,7 +26,7 @@ use crate::token::{Catalogue, Engine, Provider, Revoked, Settings};
 /// How long the agent's stop may be held up by tokens that are to be ended.
 const AT_SHUTDOWN: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
-const LARGEST_CA_FILE: u64 = 1 << 20;
+const LARGEST_CA_FILE: usize = 1 << 20;
 
 /// Makes providers, and remembers those it made.
 pub(super) struct Providers {
@@ -150,8 +151,9 @@ fn settings_of(entry: &meant::Provider, pem: Option<&[u8]>) -> Result<settings::
 
 fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
     let said = |error: std::io::Error| format!("`ca_file` `{}` cannot be read: {error}", path.display());
-    if std::fs::metadata(path).map_err(said)?.len() > LARGEST_CA_FILE {
+    let pem = bytes_of(path, LARGEST_CA_FILE).map_err(said)?;
+    if pem.len() > LARGEST_CA_FILE {
         return Err(format!("`ca_file` `{}` is larger than 1 MiB", path.display()));
     }
-    std::fs::read(path).map_err(said)
+    Ok(pem)
 }

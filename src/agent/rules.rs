@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::providers::Providers;
+use super::providers::{Draft, Providers};
 use crate::audit::archive;
-use crate::broker::{Reread, Rules};
-use crate::config::{self, Read, Settings, reload};
+use crate::broker::{Renewed, Reread, Rules};
+use crate::config::{self, Read, Report, Settings, reload};
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
 use crate::policy::{Known, Snapshot, UnknownIds};
@@ -32,14 +32,15 @@ pub struct Book {
 }
 
 impl Book {
-    /// Reads the policies directory of `settings`.
+    /// Reads the policies directory of `read`.
     ///
     /// # Errors
     /// Everything that is wrong in `workloads.toml` and the policies, each at its place.
-    pub fn read(settings: &Settings) -> Result<Self, Faults> {
+    pub fn read(read: &Read) -> Result<Self, Faults> {
+        let settings = &read.settings;
         let dir = &settings.agent.policies;
         let file = dir.join(WORKLOADS);
-        let text = config::load::text_of(&file)?;
+        let text = config::load::text_of(&file).map_err(|fault| all_of(fault.into(), dir))?;
         let listeners: BTreeSet<_> = settings.agent.listeners.iter().map(|one| one.workload.clone()).collect();
         let registry = Registry::read(&file, &text, Some(&listeners)).map_err(|faults| all_of(faults, dir))?;
         let loaded = Snapshot::load(dir, &known(settings, &registry))?;
@@ -49,6 +50,8 @@ impl Book {
         }
         let mut warnings = loaded.warnings;
         warnings.extend(loaded.snapshot.expired(SystemClock.now().wall));
+        warnings.extend(nothing_permitted(dir, &loaded.snapshot));
+        warnings.extend(strange_listeners(read, &registry));
         Ok(Self { registry, policy: loaded.snapshot, warnings })
     }
 
@@ -70,6 +73,28 @@ impl Book {
         self.registry.needs_ptrace().map(fault).for_each(|fault| faults.push(fault));
         faults.or(())
     }
+}
+
+/// That no rule permits anything.
+fn nothing_permitted(dir: &Path, policy: &Snapshot) -> Option<Fault> {
+    let fault = || {
+        Fault::new(Place::file(dir), "no rule stands in its `.cedar` files, so everything is denied")
+            .help("write a `permit`, as `docs/policy-guide.md` shows")
+    };
+    policy.rules().is_empty().then(fault)
+}
+
+/// The listeners whose workload nobody is. No fault: to take a workload away has to be possible without a restart.
+fn strange_listeners(read: &Read, registry: &Registry) -> Vec<Fault> {
+    let listeners = read.settings.agent.listeners.iter().enumerate();
+    let strange = listeners.filter(|(_, listener)| !registry.has_workload(&listener.workload));
+    let fault = |(nth, listener): (usize, &config::meant::Listener)| {
+        let name = &listener.workload;
+        let what = format!("`{WORKLOADS}` has no workload `{name}`: whoever asks at this listener is refused");
+        let help = format!("add `[workload.{name}]` with `listener = \"{name}\"`, or take the listener out");
+        Fault::new(read.places.of(&format!("agent.listener[{nth}].workload")), what).help(help)
+    };
+    strange.map(fault).collect()
 }
 
 /// `faults` of `workloads.toml`, and those of the policies that do not depend on who is who.
@@ -109,36 +134,45 @@ pub(super) struct Reader {
 }
 
 impl Reread for Reader {
-    fn reread(&self) -> BoxFuture<'_, Result<Rules, Faults>> {
+    fn reread(&self) -> BoxFuture<'_, Result<Renewed<'_>, Faults>> {
         async move { tokio::task::block_in_place(|| self.read()) }.boxed()
     }
 }
 
 impl Reader {
-    fn read(&self) -> Result<Rules, Faults> {
-        let read = config::load(&self.file)?;
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        reload::allowed(&in_force, &read.settings, &read.places)?;
-        let book = Book::read(&read.settings)?;
+    fn read(&self) -> Result<Renewed<'_>, Faults> {
+        // As at a start: what would not start must not come into force either.
+        let (read, Report { faults, warnings, .. }) = config::check(&self.file, &[]);
+        let read = faults.or(read)?.ok_or_else(|| Faults::of_process("the configuration cannot be read"))?;
+        reload::allowed(&self.in_force(), &read.settings, &read.places)?;
+        let book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
-        read.warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
-        let rules = self.rules(&read, book)?;
-        if let Some(log) = &self.log {
-            log.set_level(read.settings.log.level);
-        }
-        *in_force = read.settings;
-        Ok(rules)
+        warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
+        let (rules, draft) = self.rules(&read, book)?;
+        Ok(Renewed { rules, enact: Box::new(move || self.enact(read.settings, draft)) })
     }
 
-    /// The rules of `read` and `book`, with the snapshot archived beside the log.
-    pub(super) fn rules(&self, read: &Read, book: Book) -> Result<Rules, Faults> {
+    /// From here on `settings` and what `draft` was made of are in force.
+    pub(super) fn enact(&self, settings: Settings, draft: Draft) {
+        self.providers.keep(draft);
+        if let Some(log) = &self.log {
+            log.set_level(settings.log.level);
+        }
+        *self.in_force() = settings;
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, Settings> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rules of `read` and `book`, with the snapshot archived beside the log, and the providers in them.
+    pub(super) fn rules(&self, read: &Read, book: Book) -> Result<(Rules, Draft), Faults> {
         let shelf = shelf_of(&read.settings, &self.shelf);
         let draft = self.providers.of(read, &shelf)?;
         let policy = book.policy;
         archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
             .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
         let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf };
-        self.providers.keep(draft);
-        Ok(rules)
+        Ok((rules, draft))
     }
 }

@@ -5,8 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::getuid;
+
 use crate::audit::stores::{Held, NotAsKnown};
-use crate::audit::{AuditError, Journal, NotDurable, Noted, Record, backwards};
+use crate::audit::{
+    Actor, AuditError, Effect, Intent, Journal, NotDurable, Noted, Outcome, OutcomeOf, Record, Standing, backwards,
+};
 use crate::broker::standing;
 use crate::config::Settings;
 use crate::config::meant::{self, StoreKey};
@@ -75,12 +79,16 @@ pub(super) async fn note(
     journal: &Journal,
     held: &[Held],
     accept: Option<&Name>,
+    clock: &dyn Clock,
 ) -> Result<Option<NotAsKnown>, NotDurable> {
     let mut refused = None;
     for one in held {
         let noted = match one.fault() {
             None => Noted::Opened,
-            Some(_) if accept == Some(&one.found().store) => Noted::Accepted,
+            Some(_) if accept == Some(&one.found().store) => {
+                self::accept(journal, one.found(), clock).await?;
+                continue;
+            }
             Some((fault, _)) => {
                 refused.get_or_insert_with(|| fault.clone());
                 Noted::Refused
@@ -89,6 +97,16 @@ pub(super) async fn note(
         drop(journal.append(&Record::Store(one.found(), noted)).await?);
     }
     Ok(refused)
+}
+
+/// Takes a store as it is, on behalf of who runs this process.
+async fn accept(journal: &Journal, found: &Standing, clock: &dyn Clock) -> Result<(), NotDurable> {
+    let (actor, effect) = (Actor::Offline(getuid().as_raw()), Effect::Accept { store: &found.store });
+    let intent = journal.append(&Record::Intent(Intent { actor, effect })).await?.decision().index;
+    let began = clock.now();
+    drop(journal.append(&Record::Store(found, Noted::Accepted)).await?);
+    let (result, took) = (OutcomeOf::Accepted { id: &found.id }, clock.now().since(began));
+    journal.append(&Record::Outcome(Outcome { intent, result, took })).await.map(drop)
 }
 
 /// Records how the stores stand, though nothing happened.

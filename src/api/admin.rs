@@ -79,18 +79,20 @@ struct Stored {
 }
 
 async fn store(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
-    let read = async {
-        form::guarded(request.headers()).map_err(Unread::Malformed)?;
-        let id: SecretId = name.map_err(|_| Unread::Name)?.parse().map_err(|_| Unread::Name)?;
-        let value = Secret::copy_of(&whole_body(request.into_body(), MOST_VALUE_BYTES).await?);
-        Ok((id, value))
+    let id = match asked_to_put(request.headers(), name) {
+        Ok(id) => id,
+        Err(why) => return refuse(&broker, &peer, PUT, why).await,
     };
-    match read.await {
-        Ok((id, value)) => {
+    if let Err(refused) = broker.may_put(&peer, &id).await {
+        return show(&refused);
+    }
+    match whole_body(request.into_body(), MOST_VALUE_BYTES).await {
+        Ok(bytes) => {
+            let value = Secret::copy_of(&bytes);
             let put = carried_through(async move { broker.put(&peer, &id, &value).await }).await;
             shown(put, |id| Stored { version: id.to_string() })
         }
-        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Put), why).await,
+        Err(why) => refuse(&broker, &peer, PUT, why).await,
     }
 }
 
@@ -122,6 +124,14 @@ async fn revoke(State(broker): Door, Extension(peer): From, name: InPath, header
         }
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Revoke), why).await,
     }
+}
+
+/// What a request that puts a secret is about, where it is not understood.
+const PUT: (Role, Action) = (Role::Operator, Action::Put);
+
+fn asked_to_put(headers: &HeaderMap, name: InPath) -> Result<SecretId, Unread> {
+    form::guarded(headers).map_err(Unread::Malformed)?;
+    name.map_err(|_| Unread::Name)?.parse().map_err(|_| Unread::Name)
 }
 
 /// Does `act` in a task of its own: an operator that goes away in the middle does not take its outcome's record along.

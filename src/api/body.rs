@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::access::Role;
 use crate::account::{Freshness, Terms, TokenTerms};
 use crate::broker::{Refused, Released, Why};
 use crate::store::StoreError;
@@ -100,9 +101,13 @@ impl Shown {
     #[must_use]
     pub(super) fn of(why: &Why) -> Self {
         let (status, remedy) = match why {
-            Why::Unidentified(_) => (
+            Why::Unidentified(_, Role::Workload) => (
                 StatusCode::FORBIDDEN,
                 "run `bursar whoami` as this process; an entry of `workloads.toml` has to match what it prints, and only one",
+            ),
+            Why::Unidentified(_, Role::Operator) => (
+                StatusCode::FORBIDDEN,
+                "an `[operator.NAME]` of `workloads.toml` has to match this process, and only one; as shipped that is root, by `uid = 0`",
             ),
             Why::AccessDenied => (
                 StatusCode::FORBIDDEN,
@@ -114,18 +119,27 @@ impl Shown {
             Why::NotFound => (StatusCode::NOT_FOUND, "correct the path"),
             Why::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "correct the method"),
             Why::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "send less"),
-            Why::SlowDown { .. } => (StatusCode::TOO_MANY_REQUESTS, "wait as `Retry-After` says, and ask less often"),
+            Why::SlowDown { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "try again as `Retry-After` says, and ask less often")
+            }
             Why::Provider { .. } => (
                 StatusCode::BAD_GATEWAY,
                 "the operator finds the provider's answer in the record of this decision: `bursar audit query`",
             ),
             Why::TemporarilyUnavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "try again as `Retry-After` says"),
+            Why::NoCredential { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the operator finds the credential's name in the record of this decision: `bursar audit query`",
+            ),
             Why::Store(error) => (store_status(error), "the description says what to do"),
             Why::AuditUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "nothing is handed out that cannot be recorded: the operator has to look at the audit log's disk",
             ),
-            Why::Draining => (StatusCode::SERVICE_UNAVAILABLE, "try again: bursar is stopping or being replaced"),
+            Why::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "try again as `Retry-After` says: bursar is stopping or being replaced",
+            ),
             Why::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "this is bursar's fault: the operator finds more in its log")
             }

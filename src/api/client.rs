@@ -54,6 +54,9 @@ pub struct Complaint {
     /// The provider's own code.
     #[serde(default)]
     pub provider_error: Option<String>,
+    /// `Retry-After`, in seconds; no member of the body.
+    #[serde(skip)]
+    pub retry_after: Option<u64>,
 }
 
 /// Why there is no answer.
@@ -152,14 +155,16 @@ impl Answer {
     ///
     /// # Errors
     /// [`Complaint`], made up from the status where the body is none of ours.
-    pub fn granted(self) -> Result<Bytes, Complaint> {
+    pub fn granted(self) -> Result<Bytes, Box<Complaint>> {
         if self.status.is_success() {
             return Ok(self.body);
         }
-        Err(serde_json::from_slice(&self.body).unwrap_or_else(|_| Complaint {
+        let complaint = serde_json::from_slice(&self.body).unwrap_or_else(|_| Complaint {
             error: "unexpected_answer".into(),
             error_description: format!("the agent answered with status {}", self.status),
             ..Complaint::default()
-        }))
+        });
+        let retry_after = self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Err(Box::new(Complaint { retry_after, ..complaint }))
     }
 }

@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use tokio::time::{Instant, sleep};
 
+    #[expect(clippy::disallowed_methods, reason = "the test's clock is paused")]
     async fn ended(progress: &Progress) -> Duration {
         let began = Instant::now();
         progress.ends().await;

@@ -16,6 +16,9 @@ pub enum NotDurable {
     /// The disk does not keep up: as much waits to be written as may wait.
     #[error("the audit journal is {0} bytes behind; see what slows the disk of `audit.dir`")]
     Behind(usize),
+    /// The disk has not answered for so long that nobody waits for it. The record may become durable later.
+    #[error("the disk of the audit journal has not answered for 5 s; see what holds up the disk of `audit.dir`")]
+    Hangs,
     /// The journal has stopped.
     #[error("the audit journal has stopped")]
     Stopped,

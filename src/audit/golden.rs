@@ -102,6 +102,12 @@ fn lines() -> Vec<Vec<u8>> {
     let end = End { cause: Cause::Sync, errno: Some(5), void: 3, dropped: 0 };
     add(405_001, at(7_261, 0), &boundary(&Boundary::Reopen { log: log(), segment: 3, former: &former, end }));
     add(405_002, at(7_260, 0), &written_anew(405_001));
+    let store = "local".parse().unwrap();
+    let intent = Intent { actor: Actor::Offline(0), effect: Effect::Accept { store: &store } };
+    add(405_020, at(7_300, 0), &body(&Record::Intent(intent)));
+    let result = OutcomeOf::Accepted { id: &standing().id };
+    let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
+    add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
     lines
 }
 

@@ -10,13 +10,13 @@ use crate::time::Clock;
 use super::batch::{Batch, Sink};
 use super::commit::{Committer, Terms};
 use super::line::{self, Boundary};
-use super::pending::{Pending, lock};
+use super::pending::Pending;
 use super::recover::recover;
 use super::segment::{Files, Lock};
 use super::writer::Shared;
 use super::{AuditError, Durability, LogId, NotDurable, Receipt, Record, Refusal, Settings, Start};
 
-pub use super::writer::Status;
+pub use super::writer::{HANGS_AFTER, Status};
 
 /// Records into the log. Cheap to clone; when the last clone is dropped the log is ended in order.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Journal {
     /// Writes what is waiting and a `stop` record, and gives the log free.
     ///
     /// # Errors
-    /// [`NotDurable`] when that fails; the log is free all the same.
+    /// [`NotDurable`] when that fails; the log is free all the same, unless the disk hangs.
     pub async fn stop(&self, reason: &'static str) -> Result<(), NotDurable> {
         Pending::new(self.handle.0.close(reason), None, self.log()).await.map(drop)
     }
@@ -93,7 +93,7 @@ impl Journal {
     /// How the log stands at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
-        *lock(&self.handle.0.status)
+        self.handle.0.look()
     }
 
     /// Which log this is.

@@ -251,6 +251,7 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
     match intent.actor {
         Actor::Workload(who) => actor(body, who),
         Actor::Bursar => no_workload(body, "bursar", None),
+        Actor::Offline(uid) => no_workload(body, "offline", Some(uid)),
     }
     match intent.effect {
         Effect::Mint { provider, scopes, audience } => of_token(body, "mint", provider, scopes, audience),
@@ -259,6 +260,13 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
             body.text("effect", "put");
             body.text("resource_type", "Secret");
             body.text("resource", &secret.to_string());
+            body.null("scopes");
+            body.null("audience");
+        }
+        Effect::Accept { store } => {
+            body.text("effect", "accept");
+            body.null("resource_type");
+            body.text("resource", store.as_str());
             body.null("scopes");
             body.null("audience");
         }
@@ -295,8 +303,8 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
             failed(body, code, detail);
             no_grant(body, Some(fingerprint));
         }
-        OutcomeOf::Stored { version } => {
-            done(body, Some(version));
+        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
+            done(body, Some(id));
             no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {

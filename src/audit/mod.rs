@@ -84,17 +84,17 @@ impl Record<'_> {
     /// Whether it tells of an effect or a refusal, so that it is written anew when its batch was void.
     ///
     /// The others announce what then did not happen: a release that was not handed over, an intent that
-    /// was not followed.
+    /// was not followed, rules that did not come into force.
     #[must_use]
     pub const fn outlives_a_void_batch(&self) -> bool {
         match self {
             Self::Release(_) | Self::Intent(_) => false,
+            Self::Reload(reload) => reload.result.is_err(),
             Self::Refusal(_)
             | Self::Suppressed(_)
             | Self::Outcome(_)
             | Self::Operation(_)
             | Self::Offline(_)
-            | Self::Reload(_)
             | Self::Store(..) => true,
         }
     }
@@ -225,6 +225,8 @@ pub enum Actor<'a> {
     Workload(&'a Workload),
     /// bursar itself: a background refresh, a rotation.
     Bursar,
+    /// A command on the files while no agent runs, by the uid of its process.
+    Offline(u32),
 }
 
 /// See [`Record::Intent`].
@@ -261,6 +263,11 @@ pub enum Effect<'a> {
     Put {
         /// The secret, as policy names it.
         secret: &'a SecretId,
+    },
+    /// A store is taken as it is, though the log knows a newer one or another.
+    Accept {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
     },
 }
 
@@ -305,6 +312,11 @@ pub enum OutcomeOf<'a> {
     Stored {
         /// Its id.
         version: &'a str,
+    },
+    /// A store was accepted.
+    Accepted {
+        /// Its own id.
+        id: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {

@@ -96,7 +96,7 @@ impl Fated {
     pub(super) fn settle(&self, result: Result<u64, NotDurable>) {
         let waiters = {
             let mut waiters = lock(&self.waiters);
-            // Set once by the writer; a second time only by the guard that ends it, and then in vain.
+            // Set once, by the writer or by who looks after it; what comes second comes in vain.
             let _ = self.result.set(result);
             std::mem::take(&mut *waiters)
         };

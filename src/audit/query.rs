@@ -77,7 +77,7 @@ pub fn query(dir: &Path, filter: Filter) -> Result<Query, AuditError> {
     let segments = Chain::read(dir)?.segments.into_iter();
     let wanted = |segment: &Segment| segment.closed.is_none_or(|closed| filter.spans(closed.from, closed.to));
     let segments = segments.filter(wanted).collect();
-    Ok(Query { segments, reading: None, filter })
+    Ok(Query { segments, reading: None, filter, until: None })
 }
 
 /// See [`query`]. After an error it ends.
@@ -86,6 +86,8 @@ pub struct Query {
     segments: VecDeque<Segment>,
     reading: Option<Reading>,
     filter: Filter,
+    /// Where the last segment ends for this query, in bytes; none: where its lines do.
+    until: Option<u64>,
 }
 
 impl Iterator for Query {
@@ -110,7 +112,9 @@ impl Query {
                 continue;
             };
             let filter = &self.filter;
-            match reading.next(|head| filter.admits_head(head.at, head.kind))? {
+            let next = reading.next(|head| filter.admits_head(head.at, head.kind))?;
+            let ends = |until| self.segments.is_empty() && reading.lines.place().byte > until;
+            match next.filter(|_| !self.until.is_some_and(ends)) {
                 None => self.reading = None,
                 Some(line) if filter.admits(&line) => return Ok(Some(line)),
                 Some(_) => {}
@@ -177,6 +181,19 @@ impl Follow {
         let at =
             last.map(|last| Ok::<_, AuditError>((last.name, end(&last.path).map_err(AuditError::io(&last.path))?)));
         Ok(Self { dir: dir.to_owned(), filter, at: at.transpose()? })
+    }
+
+    /// The records before the place where it stands: what [`Self::look`] gives next is what comes after them.
+    ///
+    /// # Errors
+    /// [`AuditError::Damaged`], [`AuditError::Io`].
+    pub fn before(&self) -> Result<Query, AuditError> {
+        let mut query = query(&self.dir, self.filter.clone())?;
+        query.segments.retain(|segment| self.at.is_some_and(|(name, _)| segment.name <= name));
+        // Where the segment of that place cannot hold what is wanted, it is not in the query, and nothing cuts it.
+        let ends_here = query.segments.back().is_some_and(|last| self.at.is_some_and(|(name, _)| last.name == name));
+        query.until = self.at.filter(|_| ends_here).map(|(_, place)| place.byte);
+        Ok(query)
     }
 
     /// What has come since the last look: at most some thousand lines, so look again until there are none; then

@@ -77,7 +77,7 @@ impl<T: Clone> Refusals<T> {
         match &window.last {
             Some(last) if window.written >= most => {
                 let last = last.clone();
-                window.count(code);
+                window.count(code, 1);
                 self.counting = true;
                 Fate::Count(last)
             }
@@ -116,6 +116,15 @@ impl<T: Clone> Refusals<T> {
         due
     }
 
+    /// Takes back what could not be written: it is due again at the next look, with what has been counted since.
+    pub fn again(&mut self, due: Due<T>, now: Boot) {
+        let window = self.windows.entry(due.whose).or_insert_with(|| Window { ends: now, ..Window::from(now) });
+        due.counts.into_iter().for_each(|(code, times)| window.count(code, times));
+        // Who asks again meanwhile is counted, or has a record of its own with what is left of the share.
+        window.last = window.last.take().or(due.under);
+        self.counting = true;
+    }
+
     /// Takes all counts: the journal stops.
     pub fn rest(&mut self) -> Vec<Due<T>> {
         self.due(Boot::from_duration(Duration::MAX))
@@ -135,9 +144,9 @@ impl<T> Window<T> {
         Self { ends: now + WINDOW, written: 0, last: None, counts: BTreeMap::new() }
     }
 
-    fn count(&mut self, code: &'static str) {
+    fn count(&mut self, code: &'static str, times: u64) {
         let code = if self.counts.len() < MAX_CODES || self.counts.contains_key(code) { code } else { "other" };
-        *self.counts.entry(code).or_default() += 1;
+        *self.counts.entry(code).or_default() += times;
     }
 }
 
@@ -190,6 +199,25 @@ mod tests {
         let written: u64 = (0..5_000).map(|uid| ask(&mut refusals, Some(uid), 10, START)).sum();
         assert_eq!(written, u64::try_from(MAX_UIDS + 1).unwrap() * 5);
         assert_eq!(refusals.rest().len(), MAX_UIDS + 1);
+        assert!(!refusals.is_counting());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_kept_for_the_next_look() {
+        let mut refusals = Refusals::default();
+        ask(&mut refusals, Some(7), 8, START);
+        let [due] = refusals.due(START + WINDOW).try_into().unwrap();
+        ask(&mut refusals, Some(7), 7, START + WINDOW);
+        refusals.again(due.clone(), START + WINDOW);
+        assert!(refusals.is_counting());
+        let counts = vec![("access_denied", 3 + 2)];
+        assert_eq!(
+            refusals.due(START + WINDOW * 2),
+            [Due { counts, ..due.clone() }],
+            "also with those of a new window"
+        );
+        refusals.again(due.clone(), START + WINDOW * 2);
+        assert_eq!(refusals.due(START + WINDOW * 2), [due]);
         assert!(!refusals.is_counting());
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::form::Line;
-use crate::fault::shown;
+use crate::fault::{counted, shown};
 
 /// `line` as time, kind, who, what, and what came of it. The line's own form escapes what fools a reader; so does this.
 #[must_use]
@@ -51,17 +51,23 @@ fn end(line: &Line) -> Option<String> {
             let of = line.number("intent").map(|intent| format!("of {intent}"));
             joined(&[of.as_deref(), said("result"), said("code"), said("detail")])
         }
-        "operation" | "reload" => joined(&[said("result"), said("detail")]),
-        "suppressed" => Some(format!("{} refusals", line.number("total").unwrap_or(0))),
+        "operation" => joined(&[said("result"), said("detail")]),
+        "reload" => joined(&[said("result"), said("detail").map(in_a_line).as_deref()]),
+        "suppressed" => Some(counted(line.number("total").unwrap_or(0), "refusal")),
         "start" => joined(&[said("agent"), said("version")]),
         "stop" => said("reason").map(str::to_owned),
         "store" => {
-            let changes = line.number("changes").map(|changes| format!("{changes} changes"));
+            let changes = line.number("changes").map(|changes| counted(changes, "change"));
             joined(&[said("store"), said("noted"), changes.as_deref()])
         }
         "reopen" => said("cause").map(str::to_owned),
         _ => None,
     }
+}
+
+/// Faults stand below each other, each with its help; here they stand behind each other.
+fn in_a_line(detail: &str) -> String {
+    detail.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 fn words(line: &Line, key: &str) -> String {
@@ -81,6 +87,13 @@ mod tests {
             told,
             "2026-11-21T06:01:03.500000Z       5  refusal    unidentified (uid 1001)  unidentified: no entry matches"
         );
+    }
+
+    #[test]
+    fn the_faults_of_a_reload_stand_behind_each_other() {
+        let line = br#"{"v":1,"i":6,"t":"2026-11-21T06:01:03.500000Z","kind":"reload","policy_digest":"00","result":"kept","detail":"a.cedar:1:2: this\u000a  help: that\u000ab.cedar: other"}"#;
+        let told = told(&Line::parse(line).unwrap());
+        assert!(told.ends_with("reload     kept: a.cedar:1:2: this; help: that; b.cedar: other"), "{told}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::chain::{self, Chain, Lines, Place, Segment};
 use super::form::{self, Head};
 use super::layout::{Former, Span};
 use super::{AuditError, LogId, MAX_LINE_BYTES};
+use crate::fault::counted;
 
 /// How many findings are told singly.
 const MAX_FINDINGS: usize = 1_000;
@@ -80,7 +81,7 @@ pub fn verify(dir: &Path) -> Result<Verified, AuditError> {
     }
     for file in &chain.void {
         let length = std::fs::metadata(file).map_err(AuditError::io(file))?.len();
-        let what = format!("nothing in it is valid ({length} bytes)");
+        let what = format!("nothing in it is valid ({})", bytes(length));
         if chain.segments.is_empty() && length > 0 {
             verified.fault(file, None, format!("{what}, and no other segment accounts for it"));
         } else {
@@ -160,11 +161,11 @@ impl Verified {
     /// Holds what the next segment says of this one against what was read.
     fn closed(&mut self, segment: &Segment, closed: &Former, seen: &Seen, length: u64) {
         if length < closed.bytes {
-            let what = format!("{} bytes are missing at the end", closed.bytes - length);
+            let what = format!("{} missing at the end", bytes(closed.bytes - length));
             self.fault(&segment.path, None, what);
         }
         if length > closed.bytes + closed.tail {
-            let what = format!("{} bytes were added after it was closed", length - closed.bytes - closed.tail);
+            let what = format!("{} added after it was closed", bytes(length - closed.bytes - closed.tail));
             self.fault(&segment.path, None, what);
         }
         if seen.size != closed.size {
@@ -175,12 +176,9 @@ impl Verified {
             self.fault(&segment.path, None, "its times are not those that the next segment tells of it".to_owned());
         }
         if length > closed.bytes {
-            let tail = length - closed.bytes;
-            self.note(
-                &segment.path,
-                None,
-                format!("{tail} bytes after byte {} are void, as the next segment says", closed.bytes),
-            );
+            let tail = bytes(length - closed.bytes);
+            let what = format!("{tail} after byte {} void, as the next segment says", closed.bytes);
+            self.note(&segment.path, None, what);
         }
     }
 
@@ -193,10 +191,10 @@ impl Verified {
         let mut rest = Lines::open(&segment.path, torn, None)?;
         let Some(whole) = records_after_rubbish(&mut rest)? else { return Ok(()) };
         if whole == 0 {
-            let what = format!("a torn tail of {} bytes; the next start closes it off", length - seen.bytes);
+            let what = format!("a torn tail of {}; the next start closes it off", bytes(length - seen.bytes));
             self.note(&segment.path, Some(torn), what);
         } else {
-            self.fault(&segment.path, Some(torn), format!("this is no record, and {whole} records follow it"));
+            self.fault(&segment.path, Some(torn), format!("this is no record, before {}", counted(whole, "record")));
         }
         Ok(())
     }
@@ -233,6 +231,10 @@ fn records_after_rubbish(lines: &mut Lines) -> std::io::Result<Option<u64>> {
         }
     }
     Ok(Some(records.unwrap_or(0)))
+}
+
+fn bytes(number: u64) -> String {
+    counted(number, "byte")
 }
 
 /// What was read of a segment so far.

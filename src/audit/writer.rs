@@ -2,6 +2,10 @@
 //!
 //! It takes the batch that has filled whole, writes it, syncs it, and wakes all who wait for it. While it syncs
 //! the next batch fills, so that one sync serves as many as came during the one before.
+//!
+//! A disk may hang without a word, and the thread with it. Another thread looks after it, and lets those who wait
+//! go when a commit has taken [`HANGS_AFTER`]: nothing is answered for them. When the disk comes back their
+//! records are written all the same, so the log over-reports.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,8 +23,10 @@ use super::{LogId, NotDurable, Record, Refusal, Suppressed};
 
 /// How many bytes of bodies wait for the disk before records are refused.
 const MAX_WAITING_BYTES: usize = 16 << 20;
-/// How soon counted refusals are looked at.
+/// How soon counted refusals are looked at, and how often a commit under way.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a commit may take before nobody waits for it.
+pub const HANGS_AFTER: Duration = Duration::from_secs(5);
 
 /// How the log stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +41,21 @@ pub struct Status {
     pub reserve_left: u64,
     /// The error with which the disk fails, while it does: nothing can be recorded.
     pub failing: Option<i32>,
+    /// When the commit that is under way began; none: none is.
+    pub since: Option<Boot>,
 }
 
 impl Status {
+    /// Whether the disk has not answered for so long that nobody waits for it.
+    #[must_use]
+    pub fn hangs(&self, now: Boot) -> bool {
+        self.since.is_some_and(|since| now - since >= HANGS_AFTER)
+    }
+
     fn of<S: Sink>(committer: &Committer<S>) -> Self {
         let Here { segment, bytes, size, .. } = committer.here();
         let failing = committer.errno();
-        Self { size, segment, segment_bytes: bytes, reserve_left: committer.reserve_left(), failing }
+        Self { size, segment, segment_bytes: bytes, reserve_left: committer.reserve_left(), failing, since: None }
     }
 }
 
@@ -52,9 +66,12 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     /// Signals the writer when it is asleep.
     work: Condvar,
+    /// Signals the thread that looks after the writer when it is asleep.
+    watch: Condvar,
     /// Taken before `queue`, never after.
     refusals: Mutex<Refusals<Ticket>>,
-    pub(super) status: Mutex<Status>,
+    /// Taken before `queue`, never after.
+    status: Mutex<Status>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -66,10 +83,17 @@ impl std::fmt::Debug for Shared {
 #[derive(Debug, Default)]
 struct Queue {
     batch: Batch,
+    /// That of `batch`. It is settled before the batch is taken only while the disk hangs.
     fate: Arc<Fated>,
+    /// That of the batch in the writer's hands; none, or settled: there is none.
+    committing: Option<Arc<Fated>>,
     /// The writer sleeps until there are so many records; none: it is awake.
     awaited: Option<u64>,
+    /// Nobody looks after the writer, since nothing was in its hands.
+    unwatched: bool,
     ended: bool,
+    /// The writer has ended.
+    gone: bool,
 }
 
 impl Shared {
@@ -84,11 +108,14 @@ impl Shared {
             clock,
             queue: Mutex::default(),
             work: Condvar::new(),
+            watch: Condvar::new(),
             refusals: Mutex::default(),
             status: Mutex::new(Status::of(&committer)),
         });
-        let writer = Writer(Arc::clone(&shared));
-        std::thread::Builder::new().name("bursar-journal".to_owned()).spawn(move || writer.run(committer))?;
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let (writer, watched) = (Writer(Arc::clone(&shared)), Arc::clone(&shared));
+        thread("bursar-watch").spawn(move || watched.watch())?;
+        thread("bursar-journal").spawn(move || writer.run(committer))?;
         Ok(shared)
     }
 
@@ -100,6 +127,10 @@ impl Shared {
         let mut queue = lock(&self.queue);
         if queue.ended {
             return Err(NotDurable::Stopped);
+        }
+        if queue.fate.is_settled() && !record.outlives_a_void_batch() {
+            // It would tell of what then does not happen, each time that it is tried again.
+            return Err(NotDurable::Hangs);
         }
         if queue.batch.bytes() + body.len() > MAX_WAITING_BYTES {
             return Err(NotDurable::Behind(queue.batch.bytes()));
@@ -135,13 +166,22 @@ impl Shared {
     }
 
     /// Writes the counts that are due; whether others are running.
+    ///
+    /// While the disk fails they are counted further: the backlog may have no room for them.
     fn flush(&self, all: bool) -> bool {
+        let is_failing = lock(&self.status).failing.is_some();
         let mut refusals = lock(&self.refusals);
-        let due = if all { refusals.rest() } else { refusals.due(self.clock.now().boot) };
-        for Due { whose, counts, under } in due {
-            let under = under.and_then(|ticket| ticket.index());
-            // Refused only when the log has ended or the disk hangs: then there is nowhere to count to.
-            drop(self.enqueue(&Record::Suppressed(Suppressed { whose, counts: &counts, under })));
+        if is_failing && !all {
+            return refusals.is_counting();
+        }
+        let now = self.clock.now().boot;
+        for due in if all { refusals.rest() } else { refusals.due(now) } {
+            let Due { whose, counts, under } = &due;
+            let under = under.as_ref().and_then(Ticket::index);
+            let laid_in = self.enqueue(&Record::Suppressed(Suppressed { whose: *whose, counts, under }));
+            if matches!(laid_in, Err(NotDurable::Behind(_))) {
+                refusals.again(due, now);
+            }
         }
         refusals.is_counting()
     }
@@ -184,7 +224,55 @@ impl Shared {
             gather.waited(before, queue.batch.len(), self.clock.now().since(since));
         }
         std::mem::swap(&mut queue.batch, batch);
-        std::mem::replace(&mut queue.fate, next)
+        let fate = std::mem::replace(&mut queue.fate, next);
+        queue.committing = Some(Arc::clone(&fate));
+        if std::mem::take(&mut queue.unwatched) {
+            self.watch.notify_one();
+        }
+        fate
+    }
+
+    /// How the log stands. If the disk hangs, all who wait are let go.
+    pub(super) fn look(&self) -> Status {
+        let status = lock(&self.status);
+        let now = *status;
+        if !now.hangs(self.clock.now().boot) {
+            return now;
+        }
+        let queue = lock(&self.queue);
+        let waiting = [queue.committing.clone(), Some(Arc::clone(&queue.fate))];
+        drop(queue);
+        waiting.iter().flatten().for_each(|fate| fate.settle(Err(NotDurable::Hangs)));
+        // Held until here: who comes after the hanging commit is not let go with those who waited for it.
+        drop(status);
+        now
+    }
+
+    /// A commit is over, and left the log like this; how many records wait for the next. Who comes now waits again.
+    fn over(&self, status: Status) -> u64 {
+        let mut published = lock(&self.status);
+        *published = status;
+        let mut queue = lock(&self.queue);
+        if queue.fate.is_settled() {
+            queue.fate = Arc::default();
+        }
+        queue.batch.len()
+    }
+
+    /// Looks after the writer, for as long as it lives.
+    fn watch(&self) {
+        let mut queue = lock(&self.queue);
+        while !queue.gone {
+            queue.unwatched = queue.committing.as_ref().is_none_or(|fate| fate.is_settled());
+            queue = if queue.unwatched {
+                self.watch.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.watch.wait_timeout(queue, TICK).unwrap_or_else(PoisonError::into_inner).0
+            };
+            drop(queue);
+            self.look();
+            queue = lock(&self.queue);
+        }
     }
 
     /// Sleeps until `awaited` records wait, or someone rouses the writer, or `patience` is over.
@@ -219,10 +307,10 @@ impl Writer {
             let patience = self.patience(counting, committer.retry_at());
             let fate = Unsettled(shared.take(&mut batch, &mut gather, patience));
             let began = shared.clock.now();
+            lock(&shared.status).since = Some(began.boot);
             let result = committer.commit(&batch, began);
             let took = shared.clock.now().since(began);
-            gather.wrote(batch.len(), lock(&shared.queue).batch.len(), took);
-            *lock(&shared.status) = Status::of(&committer);
+            gather.wrote(batch.len(), shared.over(Status::of(&committer)), took);
             if batch.stop.is_some() {
                 // Before anyone hears of it: who waited for the end may open the log at once.
                 drop(committer);
@@ -248,10 +336,11 @@ impl Drop for Writer {
             lock(&self.0.status).failing = Some(0);
         }
         let mut queue = lock(&self.0.queue);
-        queue.ended = true;
+        (queue.ended, queue.gone) = (true, true);
         queue.batch.clear();
         let fate = Arc::clone(&queue.fate);
         drop(queue);
+        self.0.watch.notify_one();
         fate.settle(Err(NotDurable::Stopped));
     }
 }

@@ -30,7 +30,7 @@ impl Case<'_> {
             Ok(who) => Ok(who),
             Err(why) => {
                 let detail = why.to_string();
-                Err(self.refuse(None, None, None, Why::Unidentified(why), &detail).await)
+                Err(self.refuse(None, None, None, Why::Unidentified(why, role), &detail).await)
             }
         }
     }
@@ -78,9 +78,9 @@ impl Case<'_> {
         if line::fits(&access) {
             return Ok(access);
         }
-        let why =
-            Why::InvalidRequest("more scopes and audiences than one record can hold: ask for less at once".into());
-        Err(self.refuse(Some(&access.who), Some(self.asked(&access.resource)), None, why, "").await)
+        let what = "more scopes and audiences than one record can hold: ask for less at once";
+        let why = Why::InvalidRequest(what.into());
+        Err(self.refuse(Some(&access.who), Some(self.asked(&access.resource)), None, why, what).await)
     }
 
     /// Policy's answer.
@@ -119,8 +119,8 @@ impl Case<'_> {
         match rules.shelf.find(id) {
             Some(place) => Ok(place),
             None => {
-                let what = format!("`{id}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store");
-                Err(self.refuse_permitted(permit, Why::InvalidRequest(what), "").await)
+                let what = "neither a `[secret]` entry nor `STORE/NAME` of a configured store";
+                Err(self.refuse_permitted(permit, Why::InvalidRequest(format!("`{id}` is {what}")), what).await)
             }
         }
     }

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::access::Role;
 use crate::audit::{DecisionId, NotDurable, Receipt};
-use crate::oauth::Failure;
+use crate::oauth::{Failure, NoCredential};
 use crate::peer::Unidentified;
 use crate::store::StoreError;
 use crate::token::{NotListed, Unavailable};
@@ -21,9 +22,9 @@ pub struct Refused {
 /// Why a request is refused, in the words that the caller may read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Why {
-    /// The peer is no workload, or two.
-    #[error("{}", .0.caller())]
-    Unidentified(Unidentified),
+    /// The peer is no workload, or two; at the admin socket no operator, or two.
+    #[error("{}", .0.caller(*.1))]
+    Unidentified(Unidentified, Role),
     /// Policy refuses, or there is no such thing for this workload.
     #[error("policy does not allow this")]
     AccessDenied,
@@ -68,6 +69,14 @@ pub enum Why {
         /// When to ask again.
         wait: Duration,
     },
+    /// Our own credential for the provider cannot be used, and no token is alive. Which, the record says.
+    #[error("{}", no_credential(*.missing))]
+    NoCredential {
+        /// Whether nobody has put it into its store.
+        missing: bool,
+        /// When to ask again.
+        wait: Duration,
+    },
     /// A store refuses or cannot be reached. Operators alone see this, so it says all.
     #[error("{0}")]
     Store(StoreError),
@@ -87,7 +96,7 @@ impl Why {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unidentified(_) => "unidentified",
+            Self::Unidentified(..) => "unidentified",
             Self::AccessDenied => "access_denied",
             Self::InvalidRequest(_) => "invalid_request",
             Self::InvalidScope(_) => "invalid_scope",
@@ -98,7 +107,7 @@ impl Why {
             Self::TooLarge => "too_large",
             Self::SlowDown { .. } => "slow_down",
             Self::Provider { .. } => "provider_error",
-            Self::TemporarilyUnavailable { .. } => "temporarily_unavailable",
+            Self::TemporarilyUnavailable { .. } | Self::NoCredential { .. } => "temporarily_unavailable",
             Self::Store(error) => error.code(),
             Self::AuditUnavailable => "audit_unavailable",
             Self::Draining => "draining",
@@ -116,11 +125,13 @@ impl Why {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::SlowDown { wait, .. } | Self::TemporarilyUnavailable { wait } => Some(*wait),
+            Self::SlowDown { wait, .. } | Self::TemporarilyUnavailable { wait } | Self::NoCredential { wait, .. } => {
+                Some(*wait)
+            }
             Self::AuditUnavailable | Self::Draining | Self::Store(StoreError::Unavailable(_)) => {
                 Some(Duration::from_secs(1))
             }
-            Self::Unidentified(_)
+            Self::Unidentified(..)
             | Self::AccessDenied
             | Self::InvalidRequest(_)
             | Self::InvalidScope(_)
@@ -143,7 +154,7 @@ impl From<NotDurable> for Refused {
                 Why::InvalidRequest("the request is too long to be recorded: ask for less at once".into())
             }
             NotDurable::Stopped => Why::Draining,
-            NotDurable::Io(_) | NotDurable::Behind(_) => Why::AuditUnavailable,
+            NotDurable::Io(_) | NotDurable::Behind(_) | NotDurable::Hangs => Why::AuditUnavailable,
         };
         Self { why, decision: None }
     }
@@ -164,8 +175,9 @@ impl From<Unavailable> for Why {
             Unavailable::Provider { failure, retry_after } => match failure {
                 Failure::Refused { error, .. } => Self::Provider { error },
                 Failure::Nonsense(_) | Failure::Unsupported => Self::Provider { error: None },
-                Failure::Unavailable { .. } | Failure::Credential(_) => {
-                    Self::TemporarilyUnavailable { wait: retry_after }
+                Failure::Unavailable { .. } => Self::TemporarilyUnavailable { wait: retry_after },
+                Failure::Credential(why) => {
+                    Self::NoCredential { missing: matches!(why, NoCredential::Missing(_)), wait: retry_after }
                 }
             },
             Unavailable::Audit(why) => Refused::from(why).why,
@@ -174,11 +186,20 @@ impl From<Unavailable> for Why {
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(30) }
             }
             Unavailable::Busy(_) => {
-                let what = "as many requests to this provider are under way as bursar lets be";
+                let what = "as many requests to this provider are under way as bursar lets be, for you or for all";
                 Self::SlowDown { what: what.into(), wait: Duration::from_secs(1) }
             }
             Unavailable::Internal(what) => Self::Internal(what),
         }
+    }
+}
+
+/// No name: which store keeps what is the operator's matter.
+const fn no_credential(missing: bool) -> &'static str {
+    if missing {
+        "bursar's own credential for this provider is missing: an operator has to put it into its store"
+    } else {
+        "bursar's own credential for this provider cannot be used, and no token of it is alive"
     }
 }
 

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Broker, Rules};
+use crate::access::Role;
 use crate::audit::Journal;
+use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
+use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
+use crate::time::Boot;
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +45,8 @@ pub struct LogStatus {
     pub segment: u64,
     /// The error with which the disk fails, while it does: nothing is handed out then.
     pub failing_errno: Option<i32>,
+    /// Whether the disk has not answered for 5 seconds: nothing is handed out then either.
+    pub hanging: bool,
 }
 
 /// The memory in which secrets lie.
@@ -93,20 +99,21 @@ impl Status {
             rules: rules.policy.rules().len(),
             providers: rules.providers.values().map(provider).collect(),
             stores: rules.shelf.stores.keys().cloned().collect(),
-            log: LogStatus::of(&broker.journal),
+            log: LogStatus::of(&broker.journal, broker.clock.now().boot),
             secrets: SecretsStatus::now(),
         }
     }
 }
 
 impl LogStatus {
-    fn of(journal: &Journal) -> Self {
+    fn of(journal: &Journal, now: Boot) -> Self {
         let status = journal.status();
         Self {
             id: journal.log().to_string(),
             records: status.size,
             segment: status.segment,
             failing_errno: status.failing,
+            hanging: status.hangs(now),
         }
     }
 }
@@ -116,5 +123,41 @@ impl SecretsStatus {
         let stats = secret::stats();
         let unlocked_bytes = stats.mapped_bytes.saturating_sub(stats.locked_bytes);
         Self { held: stats.secrets, mapped_bytes: stats.mapped_bytes, unlocked_bytes }
+    }
+}
+
+/// What whoami says to a peer that is nobody.
+pub(super) const fn problem(uid: u32, why: &Unidentified) -> &'static str {
+    if uid == OVERFLOW_ID && matches!(why, Unidentified::NoMatch) {
+        "uid 65534 is what the kernel shows for a uid that means nothing here (of another user namespace, or `nobody`), so \
+         no entry can select on it; give this process a uid of its own, a unit, or a listener"
+    } else {
+        why.caller(Role::Workload)
+    }
+}
+
+/// Says in the agent's log what an operator's reload came to, as for SIGHUP; all faults went to the operator.
+pub(super) fn tell_of(reloaded: &Result<(), Faults>, operator: &Name) {
+    let faults = match reloaded {
+        Ok(()) => return tracing::info!("reloaded by `{operator}`: the new configuration and policies are in force"),
+        Err(faults) => faults,
+    };
+    let count = counted(faults.iter().count() as u64, "fault");
+    let first =
+        faults.iter().next().map(|first| format!("{}: {}", first.place, shown(&first.what))).unwrap_or_default();
+    tracing::warn!(
+        "not reloaded by `{operator}`, the old configuration and policies stay: {count}; the first: {first}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_without_a_uid_is_told_so() {
+        assert!(problem(OVERFLOW_ID, &Unidentified::NoMatch).contains("65534"));
+        assert_eq!(problem(1000, &Unidentified::NoMatch), Unidentified::NoMatch.caller(Role::Workload));
+        assert_eq!(problem(OVERFLOW_ID, &Unidentified::Gone), Unidentified::Gone.caller(Role::Workload));
     }
 }

@@ -20,7 +20,7 @@ impl Agent {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         let hardening = process::harden();
-        let (read, Report { faults, warnings }) = config::check(&globals.config, &[]);
+        let (read, Report { faults, warnings, .. }) = config::check(&globals.config, &[]);
         faults.or(())?;
         let read = read.ok_or_else(|| Trouble::failed("the configuration cannot be read"))?;
         let log = telemetry::start(read.settings.log.level, read.settings.log.format);
@@ -116,6 +116,7 @@ fn trouble(why: NotStarted) -> Trouble {
         | NotStarted::Socket(_)
         | NotStarted::Inherited(_)
         | NotStarted::Stray(_)
+        | NotStarted::NotTheOwner(_)
         | NotStarted::Folder { .. }
         | NotStarted::Runtime(_)) => Trouble::failed(other.to_string()),
     }

@@ -1,17 +1,20 @@
 //! (E) `bursar audit verify` and `bursar audit query`: the log, on files alone.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
 use super::{Exit, Globals, Outcome, Trouble, show};
-use crate::audit::form::Line;
+use crate::audit::form::{KINDS, Line};
 use crate::audit::query::{self, Filter, Follow};
 use crate::audit::told::told;
 use crate::audit::verify::{self, Verified};
 use crate::audit::{AuditError, DecisionId};
+use crate::fault::counted;
 use crate::time::Wall;
 
 /// How long between two looks for new records.
@@ -40,8 +43,8 @@ struct Query {
     /// The decision, as a reply named it
     #[arg(conflicts_with_all = ["kind", "workload", "provider", "code", "since", "until", "last", "follow"])]
     decision: Option<DecisionId>,
-    /// Only records of this kind, such as `release`, `refusal`, `outcome`
-    #[arg(long)]
+    /// Only records of this kind
+    #[arg(long, value_parser = PossibleValuesParser::new(KINDS.map(|(kind, _)| kind)))]
     kind: Option<String>,
     /// Only those of this workload or operator
     #[arg(long, value_name = "NAME")]
@@ -61,8 +64,8 @@ struct Query {
     /// Only the last N of them
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
-    /// Go on with records as they are written
-    #[arg(short, long, conflicts_with = "last")]
+    /// Go on with records as they are written; with -n after the last N that are there
+    #[arg(short, long)]
     follow: bool,
 }
 
@@ -76,7 +79,7 @@ impl Audit {
         match &self.verb {
             Verb::Verify => verify(globals, &dir),
             Verb::Query(Query { decision: Some(id), .. }) => one(globals, &dir, *id),
-            Verb::Query(query) if query.follow => follow(globals, &dir, query.filter()),
+            Verb::Query(query) if query.follow => follow(globals, &dir, query),
             Verb::Query(query) => many(globals, &dir, query),
         }
     }
@@ -126,25 +129,30 @@ fn in_ascii(json: &str) -> String {
 }
 
 fn many(globals: &Globals, dir: &Path, query: &Query) -> Outcome {
-    let lines = query::query(dir, query.filter()).map_err(unread)?;
+    let mut lines = query::query(dir, query.filter()).map_err(unread)?;
     match query.last {
-        None => lines.into_iter().try_for_each(|line| print(globals, &line.map_err(unread)?))?,
-        Some(most) => {
-            let mut last = std::collections::VecDeque::new();
-            for line in lines {
-                last.push_back(line.map_err(unread)?);
-                if last.len() > most {
-                    last.pop_front();
-                }
-            }
-            last.iter().try_for_each(|line| print(globals, line))?;
-        }
+        None => lines.try_for_each(|line| print(globals, &line.map_err(unread)?))?,
+        Some(most) => last(globals, lines, most)?,
     }
     Ok(Exit::Done)
 }
 
-fn follow(globals: &Globals, dir: &Path, filter: Filter) -> Outcome {
-    let mut follow = Follow::new(dir, filter).map_err(unread)?;
+fn last(globals: &Globals, lines: query::Query, most: usize) -> Result<(), Trouble> {
+    let mut last = VecDeque::new();
+    for line in lines {
+        last.push_back(line.map_err(unread)?);
+        if last.len() > most {
+            last.pop_front();
+        }
+    }
+    last.iter().try_for_each(|line| print(globals, line))
+}
+
+fn follow(globals: &Globals, dir: &Path, query: &Query) -> Outcome {
+    let mut follow = Follow::new(dir, query.filter()).map_err(unread)?;
+    if let Some(most) = query.last {
+        last(globals, follow.before().map_err(unread)?, most)?;
+    }
     loop {
         let lines = follow.look().map_err(unread)?;
         lines.iter().try_for_each(|line| print(globals, line))?;
@@ -184,11 +192,11 @@ fn summary(dir: &Path, verified: &Verified) -> String {
     let shown = dir.display();
     if verified.holds() {
         let log = verified.log.map_or_else(|| "no log".to_owned(), |log| format!("log {log}"));
-        format!(
-            "ok: {shown}: {log}, {records} records from {first} in {segments} segments, none missing or out of place"
-        )
+        let (records, segments) = (counted(*records, "record"), counted(*segments, "segment"));
+        format!("ok: {shown}: {log}, {records} from {first} in {segments}, none missing or out of place")
     } else {
-        format!("FAILED: {shown}: {} faults among {records} records", faults.len() as u64 + more)
+        let (faults, records) = (counted(faults.len() as u64 + more, "fault"), counted(*records, "record"));
+        format!("FAILED: {shown}: {faults} among {records}")
     }
 }
 

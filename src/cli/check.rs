@@ -2,7 +2,8 @@
 
 use super::show::{self, Weight};
 use super::{Exit, Globals, Outcome};
-use crate::config::{self, Read, Report};
+use crate::config::{self, Report};
+use crate::fault::counted;
 
 /// Check configuration, policies and scenarios, and print every fault with its place
 ///
@@ -12,15 +13,15 @@ pub(super) struct Check {}
 
 impl Check {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let (read, report) = config::check(&globals.config, &[&crate::agent::check_policies]);
+        let (_, report) = config::check(&globals.config, &[&crate::agent::check_policies]);
         let exit = if report.faults.is_empty() { Exit::Done } else { Exit::Failed };
         if globals.json {
             show::json(&report)?;
             return Ok(exit);
         }
         tell(&report)?;
-        if let Some(read) = read.filter(|_| exit == Exit::Done) {
-            show::line(summary(globals, &read))?;
+        if exit == Exit::Done {
+            show::line(summary(globals, &report))?;
         }
         Ok(exit)
     }
@@ -36,15 +37,9 @@ fn tell(report: &Report) -> Result<(), super::Trouble> {
     Ok(())
 }
 
-fn summary(globals: &Globals, read: &Read) -> String {
-    let settings = &read.settings;
-    let counts = [
-        (read.places.files().count(), "file"),
-        (settings.providers.len(), "provider"),
-        (settings.stores.len(), "store"),
-        (settings.secrets.len(), "secret"),
-    ];
-    let counts: Vec<_> =
-        counts.iter().map(|(n, what)| format!("{n} {what}{}", if *n == 1 { "" } else { "s" })).collect();
+/// `ok: FILE: 1 file, 2 providers, …`, in the order of their names.
+fn summary(globals: &Globals, report: &Report) -> String {
+    let count = |(what, n): (&&str, &usize)| counted(*n as u64, what.trim_end_matches('s'));
+    let counts: Vec<_> = report.checked.iter().map(count).collect();
     format!("ok: {}: {}", globals.config.display(), counts.join(", "))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +16,7 @@ use crate::config::words::Period;
 use crate::crypto::SystemRandom;
 use crate::dev::issuer::{Client, Issuer, Settings};
 use crate::dev::{NotSet, Scene, Stage, farewell, tour};
+use crate::fault::counted;
 use crate::secret::process;
 use crate::time::SystemClock;
 
@@ -58,33 +60,38 @@ struct IssuerAlone {
 }
 
 impl Dev {
-    pub(super) fn run(&self, _globals: &Globals) -> Outcome {
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
         let _ = process::harden();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
         match &self.verb {
-            Some(Verb::Issuer(alone)) => runtime.block_on(alone.run()),
-            None => shown(&runtime, self.once),
+            Some(Verb::Issuer(alone)) => runtime.block_on(alone.run(globals)),
+            None => shown(globals, &runtime, self.once),
         }
     }
 }
 
-fn shown(runtime: &Runtime, once: bool) -> Outcome {
+fn shown(globals: &Globals, runtime: &Runtime, once: bool) -> Outcome {
     let failed = |why: NotSet| Trouble::failed(why.to_string());
     runtime.block_on(async {
-        let mut stage = Stage::open(false);
+        let mut stage = Stage::open(globals.json);
         let mut scene = Scene::set(&std::env::temp_dir()).await.map_err(failed)?;
         tour(&mut stage, &mut scene).await.map_err(failed)?;
+        if globals.json {
+            let config = scene.config();
+            let held = stage.failed().is_empty();
+            show::json(&json!({ "held": held, "config": config, "steps": stage.steps() }))?;
+        }
         if !once {
             farewell(&stage, &scene);
             told_to_end().await;
         }
         scene.strike().await;
-        match stage.failed() {
+        match stage.failed().as_slice() {
             [] => Ok(Exit::Done),
             failed => Err(Trouble::failed(format!(
-                "{} of the tour's steps did not hold: {}",
-                failed.len(),
+                "{} of the tour did not hold: {}",
+                counted(failed.len() as u64, "claim"),
                 failed.join("; ")
             ))),
         }
@@ -92,7 +99,7 @@ fn shown(runtime: &Runtime, once: bool) -> Outcome {
 }
 
 impl IssuerAlone {
-    async fn run(&self) -> Outcome {
+    async fn run(&self, globals: &Globals) -> Outcome {
         let secret = match &self.client_secret_file {
             Some(file) => secret_of(file)?,
             None => made_secret()?,
@@ -106,11 +113,13 @@ impl IssuerAlone {
         };
         let issuer = Issuer::start(self.listen, settings).await;
         let issuer = issuer.map_err(|error| Trouble::failed(format!("the issuer cannot be started: {error}")))?;
-        show::line(format!("issuer         {}", issuer.url()))?;
-        show::line(format!("client_id      {}", self.client_id))?;
-        if self.client_secret_file.is_none() {
-            // It protects nothing: it was made for this run, and the issuer listens on loopback.
-            show::line(format!("client_secret  {secret}"))?;
+        // A secret that was made for this run protects nothing: the issuer listens on loopback.
+        let made = self.client_secret_file.is_none().then_some(secret);
+        if globals.json {
+            show::json(&json!({ "issuer": issuer.url(), "client_id": self.client_id, "client_secret": made }))?;
+        } else {
+            show::line(format!("issuer         {}\nclient_id      {}", issuer.url(), self.client_id))?;
+            made.iter().try_for_each(|secret| show::line(format!("client_secret  {secret}")))?;
         }
         told_to_end().await;
         Ok(Exit::Done)

@@ -56,13 +56,15 @@ pub struct Said {
     pub help: Option<String>,
     /// The record of it, where there is one.
     pub decision: Option<String>,
+    /// After how many seconds to try again, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Trouble {
     /// It ends with `exit`, since `what`.
     #[must_use]
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self::Said(Said { exit, what: what.into(), help: None, decision: None })
+        Self::Said(Said { exit, what: what.into(), help: None, decision: None, retry_after: None })
     }
 
     /// It failed, since `what`.
@@ -82,9 +84,18 @@ impl Trouble {
 
     /// The same, with the record of it.
     #[must_use]
-    pub fn decision(mut self, decision: impl Into<String>) -> Self {
+    pub fn decision(mut self, decision: Option<String>) -> Self {
         if let Self::Said(said) = &mut self {
-            said.decision = Some(decision.into());
+            said.decision = decision;
+        }
+        self
+    }
+
+    /// The same, with when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: Option<u64>) -> Self {
+        if let Self::Said(said) = &mut self {
+            said.retry_after = seconds;
         }
         self
     }

@@ -1,8 +1,11 @@
-//! (E) What every verb is told: where the configuration and the sockets are, and for whom it prints.
+//! What every verb is told: where the configuration and the sockets are, and for whom it prints.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::ValueHint::FilePath;
+use clap::builder::OsStringValueParser;
 
 use crate::config::load::{self, DEFAULT_FILE};
 use crate::config::{self, said};
@@ -18,32 +21,43 @@ pub struct Globals {
     #[arg(long, global = true)]
     pub json: bool,
     /// Where the agent answers applications [default: `agent.socket` of the configuration]
-    #[arg(long, global = true, value_name = "PATH", env = "BURSAR_SOCKET")]
-    socket: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "PATH", env = "BURSAR_SOCKET", value_parser = path(), value_hint = FilePath)]
+    socket: Option<OsString>,
     /// Where the agent answers operators [default: `agent.admin_socket` of the configuration]
-    #[arg(long, global = true, value_name = "PATH", env = "BURSAR_ADMIN_SOCKET")]
-    admin_socket: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "PATH", env = "BURSAR_ADMIN_SOCKET", value_parser = path(), value_hint = FilePath)]
+    admin_socket: Option<OsString>,
+}
+
+/// A path that may be empty, which counts as not given: that is how a shell unsets a variable for one command.
+fn path() -> OsStringValueParser {
+    OsStringValueParser::new()
 }
 
 impl Globals {
     /// Where the agent answers applications.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        let said = || load::socket(&self.config, "socket");
-        self.socket.clone().or_else(said).unwrap_or_else(|| said::Agent::default().socket)
+        self.told(self.socket.as_ref(), "socket").unwrap_or_else(|| said::Agent::default().socket)
     }
 
     /// Where the agent answers operators.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {
-        let said = || load::socket(&self.config, "admin_socket");
-        self.admin_socket.clone().or_else(said).unwrap_or_else(|| said::Agent::default().admin_socket)
+        self.told(self.admin_socket.as_ref(), "admin_socket").unwrap_or_else(|| said::Agent::default().admin_socket)
     }
 
-    /// Whether an agent answers on the admin socket, so that its state is its own to change.
+    /// What to say where nobody answers and the socket was guessed, since the configuration cannot be read.
     #[must_use]
-    pub fn agent_answers(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.admin_socket()).is_ok()
+    pub fn guess(&self) -> Option<String> {
+        let told = self.socket.as_ref().or(self.admin_socket.as_ref()).is_some_and(|path| !path.is_empty());
+        let unread = load::text_of(&self.config).err().filter(|_| !told)?;
+        Some(format!("{}, so the socket's place is a guess: name it, or the configuration (`--config`)", unread.what))
+    }
+
+    /// The socket as the command line or the environment tells it, else as the configuration says under `key`.
+    fn told(&self, told: Option<&OsString>, key: &str) -> Option<PathBuf> {
+        let told = told.filter(|path| !path.is_empty()).map(PathBuf::from);
+        told.or_else(|| load::socket(&self.config, key))
     }
 
     /// Where the audit log is: as told, else as configured.

@@ -21,7 +21,7 @@ mod whoami;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::{Exit, Trouble};
 pub use globals::Globals;
@@ -62,7 +62,8 @@ enum Verb {
 /// Runs the verb that the arguments of this process name.
 #[must_use]
 pub fn main() -> ExitCode {
-    let exit = match Cli::try_parse() {
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let exit = match parsed {
         Ok(cli) => cli.run(),
         Err(error) => usage(&error),
     };
@@ -72,7 +73,30 @@ pub fn main() -> ExitCode {
 /// The description of every verb, for completions and manual pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    IDLE.iter().fold(Cli::command(), |command, (verb, options)| {
+        command.mut_subcommand(verb, |verb| options.iter().fold(verb, |verb, id| verb.args(unshown(id))))
+    })
+}
+
+/// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
+const IDLE: [(&str, &[&str]); 12] = [
+    ("token", &["admin_socket"]),
+    ("whoami", &["admin_socket"]),
+    ("secret", &["socket"]),
+    ("status", &["socket"]),
+    ("reload", &["socket"]),
+    ("dev", &["socket", "admin_socket"]),
+    ("agent", &["socket", "admin_socket"]),
+    ("check", &["socket", "admin_socket"]),
+    ("audit", &["socket", "admin_socket"]),
+    ("config", &["socket", "admin_socket"]),
+    ("completions", &["socket", "admin_socket"]),
+    ("man", &["socket", "admin_socket"]),
+];
+
+/// The global option `id`, hidden: clap does not hand a global option down to a verb that has one of that name.
+fn unshown(id: &str) -> Option<clap::Arg> {
+    Cli::command().get_arguments().find(|option| option.get_id() == id).map(|option| option.clone().hide(true))
 }
 
 impl Cli {
@@ -118,6 +142,32 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_verb_s_help_shows_the_sockets_that_it_asks() {
+        let mut command = command();
+        command.build();
+        for (verb, shown) in
+            [("token", ["socket"].as_slice()), ("status", &["admin_socket"]), ("check", &[]), ("man", &[])]
+        {
+            let verb = command.find_subcommand(verb).unwrap();
+            let sockets = verb.get_arguments().filter(|option| option.get_id().as_str().ends_with("socket"));
+            let listed: Vec<_> = sockets.filter(|option| !option.is_hide_set()).map(|option| option.get_id()).collect();
+            assert_eq!(listed, shown, "{}", verb.get_name());
+        }
+        let issuer = command.find_subcommand("dev").and_then(|dev| dev.find_subcommand("issuer")).unwrap();
+        let mut sockets = issuer.get_arguments().filter(|option| option.get_id().as_str().ends_with("socket"));
+        assert!(sockets.all(clap::Arg::is_hide_set));
+    }
+
+    #[test]
+    fn the_sockets_may_stand_before_the_verb_and_behind_it() {
+        for line in ["--admin-socket /a status", "status --admin-socket /a", "--admin-socket /a check"] {
+            let matches = command().get_matches_from(std::iter::once("bursar").chain(line.split(' ')));
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.globals.admin_socket(), std::path::Path::new("/a"), "{line}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::ask::{ask, granted};
+use super::ask::{as_operator, granted};
 use super::{Exit, Globals, Outcome, show};
 use crate::api::client::Call;
 use crate::fault::Faults;
@@ -19,7 +19,7 @@ struct Reloaded {
 impl Reload {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let Reloaded { faults } = granted(ask(&globals.admin_socket(), Call::post("/reload"))?)?;
+        let Reloaded { faults } = granted(as_operator(globals, Call::post("/reload"))?)?;
         if !faults.is_empty() && !globals.json {
             show::line("not reloaded: the old configuration and policies stay in force")?;
         }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ask::{ask, granted};
+use super::ask::{as_operator, granted};
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::SecretId;
 use crate::api::client::Call;
@@ -29,7 +29,7 @@ impl Revoke {
         let SecretId::Entry(name) = &self.name else {
             return super::not_built("revoke STORE/NAME");
         };
-        let answer: Value = granted(ask(&globals.admin_socket(), Call::post(format!("/providers/{name}/revoke")))?)?;
+        let answer: Value = granted(as_operator(globals, Call::post(format!("/providers/{name}/revoke")))?)?;
         let unread = |error| Trouble::failed(format!("the agent's answer cannot be read: {error}"));
         let ended = Ended::deserialize(&answer).map_err(unread)?;
         if globals.json {

@@ -2,28 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::ask::{ask, granted};
+use super::ask::{agent_answers, as_operator, granted};
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::{Action, Resource, SecretId};
 use crate::agent::Rooms;
 use crate::api::client::Call;
 use crate::audit::{Offline, Record};
 use crate::config;
-use crate::crypto::SystemRandom;
+use crate::fault::counted;
 use crate::name::Name;
 use crate::secret::{Secret as Value, process};
 use crate::store::files::without_line_end;
-use crate::store::{self, Attempt, MOST_VALUE_BYTES, StoreError};
-use crate::time::{Clock, SystemClock};
-
-/// How long the reservation of an offline `put` lasts.
-const LEASE: Duration = Duration::from_secs(30);
+use crate::store::{self, MOST_VALUE_BYTES, StoreError};
 
 /// Write and list secrets, through the agent or, where none runs, on the store itself
 #[derive(Debug, clap::Args)]
@@ -64,7 +59,7 @@ impl Secret {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         // A value passes through this process: it leaves no core, and what it makes is its owner's alone.
         let _ = process::harden();
-        let agent = globals.agent_answers();
+        let agent = agent_answers(globals)?;
         match &self.verb {
             Verb::Put { name } => {
                 let value = from_stdin()?;
@@ -72,11 +67,8 @@ impl Secret {
                 shown_put(globals, name, &version)
             }
             Verb::List => {
-                let listed = if agent {
-                    granted(ask(&globals.admin_socket(), Call::get("/secrets"))?)?
-                } else {
-                    list_offline(globals)?
-                };
+                let listed =
+                    if agent { granted(as_operator(globals, Call::get("/secrets"))?)? } else { list_offline(globals)? };
                 shown_list(globals, &listed)
             }
             Verb::Accept { store } if agent => Err(Trouble::failed(format!(
@@ -98,7 +90,7 @@ fn from_stdin() -> Result<Value, Trouble> {
 
 fn put(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
     let call = Call::put(format!("/secrets/{name}"), bytes::Bytes::copy_from_slice(value.expose()));
-    granted::<Stored>(ask(&globals.admin_socket(), call)?).map(|stored| stored.version)
+    granted::<Stored>(as_operator(globals, call)?).map(|stored| stored.version)
 }
 
 fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
@@ -109,11 +101,7 @@ fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<Stri
             ))
         };
         let place = rooms.shelf.find(name).ok_or_else(unknown)?;
-        let attempt = Attempt::new(&SystemRandom).map_err(|why| StoreError::Unavailable(why.to_string()))?;
-        let version = store::put(&*place.store, &place.name, value, &attempt, SystemClock.now().wall + LEASE).await;
-        // Also where it failed: a part of it may have been written.
-        rooms.changed(&place);
-        let version = version?;
+        let version = rooms.put(name, &place, value).await?;
         Ok((version.to_string(), version.to_string()))
     })
 }
@@ -124,7 +112,7 @@ fn list_offline(globals: &Globals) -> Result<Listed, Trouble> {
         for (store, open) in &rooms.shelf.stores {
             listed.insert(store.clone(), open.list().await?.iter().map(ToString::to_string).collect());
         }
-        let count = format!("{} stores", listed.len());
+        let count = counted(listed.len() as u64, "store");
         Ok((listed, count))
     })
 }
@@ -151,7 +139,7 @@ fn offline<T>(
         let receipt = rooms.journal.append(&record).await.map_err(unrecorded)?;
         rooms.close("offline").await.map_err(unrecorded)?;
         let decision = receipt.decision().to_string();
-        done.map(|(value, _)| value).map_err(|error| Trouble::failed(error.to_string()).decision(decision))
+        done.map(|(value, _)| value).map_err(|error| Trouble::failed(error.to_string()).decision(Some(decision)))
     })
 }
 

@@ -72,8 +72,9 @@ fn written(result: io::Result<()>) -> Result<(), Trouble> {
 fn json_of(trouble: &Trouble) -> String {
     let value = match trouble {
         Trouble::Faults(faults) => json!({ "faults": faults }),
-        Trouble::Said(Said { exit, what, help, decision }) => {
-            json!({ "exit": exit.code(), "error": what, "help": help, "decision": decision })
+        Trouble::Said(Said { exit, what, help, decision, retry_after }) => {
+            let exit = exit.code();
+            json!({ "exit": exit, "error": what, "help": help, "decision": decision, "retry_after": retry_after })
         }
         Trouble::Unheard => return String::new(),
     };

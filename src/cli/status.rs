@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ask::{ask, granted};
+use super::ask::{as_operator, granted};
 use super::{Exit, Globals, Outcome, show};
 use crate::api::client::Call;
 
@@ -13,7 +13,7 @@ pub(super) struct Status {}
 impl Status {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let status: Value = granted(ask(&globals.admin_socket(), Call::get("/status"))?)?;
+        let status: Value = granted(as_operator(globals, Call::get("/status"))?)?;
         if globals.json {
             show::json(&status)?;
         } else {
@@ -37,7 +37,20 @@ fn outline(value: &Value, depth: usize) -> String {
 fn keyed(indent: &str, key: &str, member: &Value, depth: usize) -> String {
     match member {
         Value::Object(_) | Value::Array(_) => format!("{indent}{key}\n{}", outline(member, depth + 1)),
-        Value::String(text) => format!("{indent}{key:<12} {text}\n"),
-        Value::Null | Value::Bool(_) | Value::Number(_) => format!("{indent}{key:<12} {member}\n"),
+        Value::String(text) => format!("{indent}{key:<14} {text}\n"),
+        // What is not so is not told.
+        Value::Null => String::new(),
+        Value::Bool(_) | Value::Number(_) => format!("{indent}{key:<14} {member}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_so_is_not_told() {
+        let told = outline(&serde_json::json!({ "log": { "failing_errno": null, "records": 3 }, "ready": true }), 0);
+        assert_eq!(told, "log\n  records        3\nready          true\n");
     }
 }

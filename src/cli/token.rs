@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ask::{ask, granted};
+use super::ask::{as_application, granted};
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::{Audience, Scope};
 use crate::api::client::Call;
@@ -32,7 +32,7 @@ impl Token {
         if self.min_ttl.is_some() {
             return super::not_built("token --min-ttl");
         }
-        let answer: Value = granted(ask(&globals.socket(), self.call())?)?;
+        let answer: Value = granted(as_application(globals, self.call())?)?;
         if globals.json {
             show::json(&answer)?;
             return Ok(Exit::Done);

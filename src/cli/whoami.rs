@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ask::{ask, granted};
+use super::ask::{as_application, granted};
 use super::{Exit, Globals, Outcome, show};
 use crate::api::client::Call;
 
@@ -25,7 +25,7 @@ struct Seen {
 impl Whoami {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let seen: Seen = granted(ask(&globals.socket(), Call::get("/whoami"))?)?;
+        let seen: Seen = granted(as_application(globals, Call::get("/whoami"))?)?;
         let exit = if seen.workload.is_some() { Exit::Done } else { Exit::Refused };
         if globals.json {
             show::json(&seen)?;

@@ -1,11 +1,13 @@
 //! `bursar check`: everything that is wrong and everything that is odd, before an agent meets it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::host;
 use super::load::load;
+use super::meant::Settings;
 use super::reading::Read;
 use crate::fault::{Fault, Faults};
 
@@ -16,6 +18,8 @@ pub struct Report {
     pub faults: Faults,
     /// What is allowed and probably not meant.
     pub warnings: Vec<Fault>,
+    /// How many of what was looked at, in the plural: `providers`, `rules`.
+    pub checked: BTreeMap<&'static str, usize>,
 }
 
 /// One more thing to check, once the configuration itself can be read: the policies, their scenarios.
@@ -32,11 +36,18 @@ pub fn check(file: &Path, further: &[Further<'_>]) -> (Option<Read>, Report) {
         Err(faults) => return (None, Report { faults, ..report }),
     };
     report.warnings.extend(read.warnings.iter().cloned());
+    report.checked.extend(counts(&read));
     host::look(&read, &mut report);
     for look in further {
         look(&read, &mut report);
     }
     (Some(read), report.sorted())
+}
+
+fn counts(read: &Read) -> [(&'static str, usize); 4] {
+    let Settings { providers, stores, secrets, .. } = &read.settings;
+    let files = read.places.files().count();
+    [("files", files), ("providers", providers.len()), ("stores", stores.len()), ("secrets", secrets.len())]
 }
 
 impl Report {

@@ -8,11 +8,11 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::check::Report;
-use super::load::bytes_of;
 use super::meant::{Credential, Listener, Provider, Settings, Store, StoreKey};
 use super::reading::Read;
-use crate::document::{Places, below};
-use crate::fault::Fault;
+use super::writable::{self, is_shielded, mode_of};
+use crate::document::{Places, below, bytes_of};
+use crate::fault::{AS_THE_AGENT, Fault};
 use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
 
 /// The most that is read of a file of certificates.
@@ -22,10 +22,10 @@ const MOST_CA_BYTES: usize = 4 << 20;
 pub fn look(read: &Read, report: &mut Report) {
     let Settings { agent, stores, providers, .. } = &read.settings;
     let mut host = Host { places: &read.places, report };
-    host.folder("agent.policies", &agent.policies);
-    if agent.state_dir.exists() {
-        host.folder("agent.state_dir", &agent.state_dir);
-    }
+    host.policies(&agent.policies);
+    host.state("agent.state_dir", &agent.state_dir);
+    host.socket("agent.socket", &agent.socket);
+    host.socket("agent.admin_socket", &agent.admin_socket);
     if let Some(group) = &agent.admin_group {
         host.group("agent.admin_group", group);
     }
@@ -38,7 +38,8 @@ pub fn look(read: &Read, report: &mut Report) {
     for (name, provider) in providers {
         host.provider(&below("provider", name.as_str()), provider);
     }
-    host.writable_by_others();
+    // Who can write the configuration or the policies decides what the agent does.
+    report.faults.append(writable::by_others(read));
 }
 
 struct Host<'a> {
@@ -47,11 +48,50 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn folder(&mut self, key: &str, path: &Path) {
+    fn policies(&mut self, path: &Path) {
         match fs::metadata(path) {
+            // Who reads it says what may not be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            seen => self.folder("agent.policies", path, seen),
+        }
+    }
+
+    fn folder(&mut self, key: &str, path: &Path, seen: io::Result<fs::Metadata>) {
+        match seen {
             Ok(about) if about.is_dir() => {}
             Ok(_) => self.fault(key, format!("`{}` is not a folder", path.display()), "name a folder"),
             Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    /// The state is the agent's alone: it makes the folder so, and one that it finds has to be so.
+    fn state(&mut self, key: &str, path: &Path) {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            seen => self.folder(key, path, seen),
+        }
+        let Some(mode) = mode_of(path).filter(|_| !is_shielded(path)) else { return };
+        let (shown, help) =
+            (path.display(), format!("the state is the agent's alone: `chmod 0700 {}`", path.display()));
+        if mode & 0o022 != 0 {
+            self.fault(key, format!("not only its owner may write in `{shown}` (mode {mode:04o})"), &help);
+        } else if mode & 0o055 != 0 {
+            self.warn(key, format!("not only its owner may look into `{shown}` (mode {mode:04o})"), &help);
+        }
+    }
+
+    /// The agent makes the socket, and not its folder. What stands below `/run` may come with the socket's unit.
+    fn socket(&mut self, key: &str, path: &Path) {
+        let folder = path.parent().unwrap_or(path);
+        let seen = fs::metadata(folder);
+        let missing = seen.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let what = format!("there is no folder `{}` for this socket", folder.display());
+        if missing && folder.starts_with("/run") {
+            self.warn(key, what, "systemd makes it for a socket that it opens; for any other, make it (tmpfiles.d(5))");
+        } else if missing {
+            self.fault(key, what, "make it: the agent makes the socket, and not its folder");
+        } else {
+            self.folder(key, folder, seen);
         }
     }
 
@@ -102,9 +142,6 @@ impl Host<'_> {
     }
 
     fn own_certificate(&mut self, key: &str, path: &Path) {
-        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
-            return self.fault(key, format!("`{}` is not a file", path.display()), "name a file");
-        }
         match bytes_of(path, MOST_CHAIN_BYTES).map(|bytes| CertificateChain::from_pem(&bytes)) {
             Ok(Ok(_)) => {}
             Ok(Err(why)) => {
@@ -116,7 +153,7 @@ impl Host<'_> {
 
     fn assertion(&mut self, key: &str, path: &Path) {
         match fs::metadata(path) {
-            Ok(about) if about.is_file() && about.permissions().mode() & 0o004 != 0 => {
+            Ok(about) if about.is_file() && about.permissions().mode() & 0o004 != 0 && !is_shielded(path) => {
                 let what = format!("everybody on this host may read the assertion `{}`", path.display());
                 self.warn(key, what, "whoever has it can be us at the provider: let only bursar's user read it");
             }
@@ -144,6 +181,7 @@ impl Host<'_> {
     }
 
     fn listener(&mut self, entry: &str, listener: &Listener) {
+        self.socket(&format!("{entry}.socket"), &listener.socket);
         if let Some(group) = &listener.group {
             self.group(&format!("{entry}.group"), group);
         }
@@ -166,19 +204,11 @@ impl Host<'_> {
         }
     }
 
-    /// Who can write the configuration decides what the agent does.
-    fn writable_by_others(&mut self) {
-        for file in self.places.files() {
-            let open = fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o002 != 0);
-            if open {
-                let fault = Fault::new(crate::fault::Place::file(file), "everybody on this host may write this file");
-                self.report.warnings.push(fault.help("take their permission away (`chmod o-w FILE`)"));
-            }
-        }
-    }
-
     fn unreachable(&mut self, key: &str, path: &Path, error: &io::Error) {
         let shown = path.display();
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return self.warn(key, format!("this user may not look at `{shown}`: it was not checked"), AS_THE_AGENT);
+        }
         let missing = error.kind() == io::ErrorKind::NotFound;
         let what =
             if missing { format!("there is no `{shown}`") } else { format!("`{shown}` cannot be read: {error}") };

@@ -1,12 +1,12 @@
 //! (E) The configuration's files: `bursar.toml`, and `conf.d/*.toml` beside it.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::reading::{self, Read};
-use crate::document::{Source, glimpse};
-use crate::fault::{Fault, Faults, Place};
+use crate::document::{Source, bytes_of, glimpse};
+use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_FILE: &str = "/etc/bursar/bursar.toml";
@@ -45,7 +45,7 @@ pub fn socket(file: &Path, key: &str) -> Option<PathBuf> {
 
 /// The files that can be read, and a fault for each that cannot.
 fn sources(file: &Path) -> (Vec<Source>, Faults) {
-    let mut texts = vec![text_of(file).map(|text| Source { file: file.to_owned(), text })];
+    let mut texts = vec![source(file)];
     match folder(file) {
         Ok(files) => texts.extend(files.iter().map(|file| source(file))),
         Err(fault) => texts.push(Err(fault)),
@@ -58,7 +58,7 @@ fn sources(file: &Path) -> (Vec<Source>, Faults) {
 /// The text of one file of the configuration.
 ///
 /// # Errors
-/// A fault that says why it cannot be read: missing, forbidden, too large, not UTF-8.
+/// A fault that says why it cannot be read: missing, forbidden, no regular file, too large, not UTF-8.
 pub fn text_of(file: &Path) -> Result<String, Fault> {
     let bytes = bytes_of(file, MOST_BYTES).map_err(|error| unreadable(file, &error))?;
     if bytes.len() > MOST_BYTES {
@@ -68,20 +68,8 @@ pub fn text_of(file: &Path) -> Result<String, Fault> {
     String::from_utf8(bytes).map_err(|error| not_utf8(file, &error))
 }
 
-/// At most one byte more than `most`: enough to see that there are too many.
-pub(super) fn bytes_of(file: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 fn source(file: &Path) -> Result<Source, Fault> {
-    // A pipe or device in `conf.d` would keep us waiting for ever.
-    match fs::metadata(file) {
-        Ok(about) if about.is_file() => text_of(file).map(|text| Source { file: file.to_owned(), text }),
-        Ok(_) => Err(Fault::new(Place::file(file), format!("`{}` is not a file", file.display()))),
-        Err(error) => Err(unreadable(file, &error)),
-    }
+    text_of(file).map(|text| Source { file: file.to_owned(), text })
 }
 
 /// The files of `conf.d`, in the order of their names; none where there is no such folder.
@@ -121,7 +109,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Fault {
             .help("write it, or name another place: `--config FILE` for the configuration, `agent.policies` in it");
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Fault::new(place, format!("`{shown}` may not be read")).help("run as a user who may read it");
+        return Fault::new(place, format!("`{shown}` may not be read by this user")).help(AS_THE_AGENT);
     }
     Fault::new(place, format!("`{shown}` cannot be read: {error}"))
 }

@@ -3,7 +3,7 @@
 //! Paths are as the rooms open them: what was relative stands below the folder of the file that said it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::Url;
@@ -183,6 +183,17 @@ pub struct Provider {
     pub about: About,
     /// What it belongs to.
     pub tags: Vec<Name>,
+}
+
+impl Provider {
+    /// The files that the agent reads for it.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let own = match &self.credential {
+            Credential::Certificate { file, .. } | Credential::Assertion(file) => Some(file),
+            Credential::ClientSecret(_) | Credential::PrivateKey(_) => None,
+        };
+        self.ca_file.iter().chain(own).map(PathBuf::as_path)
+    }
 }
 
 /// With what we prove to a provider who we are.

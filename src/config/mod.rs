@@ -5,14 +5,17 @@ pub mod check;
 pub mod host;
 pub mod load;
 pub mod meant;
+mod readers;
 pub mod reading;
 pub mod reload;
 pub mod said;
 pub mod words;
+mod writable;
 
 pub use check::{Report, check};
 pub use load::load;
 pub use meant::Settings;
+pub use readers::kept_out;
 pub use reading::{Read, read};
 
 #[cfg(test)]

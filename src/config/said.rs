@@ -21,6 +21,9 @@ use super::words::{Mode, Period, Rate, Size};
 use crate::name::Name;
 pub use crate::telemetry::{Format, Level};
 
+/// Where the agent keeps what it must not lose, unless the configuration says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/bursar";
+
 /// The configuration of bursar: `/etc/bursar/bursar.toml`, and `conf.d/*.toml` beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -84,7 +87,7 @@ impl Default for Agent {
             admin_socket: "/run/bursar/admin.sock".into(),
             admin_mode: Mode(0o660),
             admin_group: None,
-            state_dir: "/var/lib/bursar".into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
             policies: "/etc/bursar/policies".into(),
             unknown_ids: UnknownIds::Refuse,
             listener: Vec::new(),

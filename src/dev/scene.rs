@@ -67,12 +67,11 @@ impl Scene {
     /// # Errors
     /// [`NotSet`].
     pub async fn set(parent: &Path) -> Result<Self, NotSet> {
-        let folder = parent.join(format!("bursar-dev-{}", std::process::id()));
         let io = |path: &Path| {
             let path = path.to_owned();
             move |error| NotSet::Io { path, error }
         };
-        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(io(&folder))?;
+        let folder = own_folder(parent)?;
         let clients = clients()?;
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut scene = Self { folder, clients, address: any_port, issuer: None, agent: None };
@@ -218,14 +217,45 @@ impl Drop for Scene {
 
 fn clients() -> Result<BTreeMap<String, Client>, NotSet> {
     let client = |scopes: &str, seconds| {
-        let mut bytes = [0; 16];
-        SystemRandom.fill(&mut bytes)?;
         let scopes = Scopes::parse(scopes).unwrap_or_default();
-        let secret = format!("{:032x}", u128::from_ne_bytes(bytes));
+        let secret = random_hex()?;
         Ok::<_, NoRandomness>(Client { secret, scopes, lifetime: Duration::from_secs(seconds) })
     };
     Ok(BTreeMap::from([
         ("bursar-stripe".to_owned(), client("charges:read charges:write refunds:write", 300)?),
         ("bursar-crm".to_owned(), client("customers:read", CRM_LIFETIME)?),
     ]))
+}
+
+/// 16 random bytes as 32 hexadecimal digits.
+fn random_hex() -> Result<String, NoRandomness> {
+    let mut bytes = [0; 16];
+    SystemRandom.fill(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// A new folder below `parent` that only this user can enter. Nobody can know its name before and lay something out
+/// in its place, and where something stands it is not made.
+fn own_folder(parent: &Path) -> Result<PathBuf, NotSet> {
+    // Half of it: the path of a socket below may have 107 bytes.
+    let path = parent.join(format!("bursar-dev-{:.16}", random_hex()?));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(NotSet::Io { path, error }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn each_scene_has_a_folder_that_nobody_else_can_enter_or_foresee() {
+        let parent = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| own_folder(parent.path()).unwrap());
+        assert_ne!(one, other);
+        assert_eq!(fs::metadata(&one).unwrap().mode() & 0o7777, 0o700);
+    }
 }

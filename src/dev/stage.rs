@@ -2,11 +2,31 @@
 
 use std::io::{IsTerminal, Write};
 
+use serde::Serialize;
+
 /// Where the tour is told, and whether every step of it held.
 pub struct Stage {
+    quiet: bool,
     colour: bool,
-    steps: usize,
-    failed: Vec<String>,
+    steps: Vec<Step>,
+}
+
+/// A step of the tour, and what it was there to show.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Its heading.
+    pub title: String,
+    /// What was shown, in order.
+    pub claims: Vec<Claim>,
+}
+
+/// Something that was shown, or was not so.
+#[derive(Clone, Debug, Serialize)]
+pub struct Claim {
+    /// What.
+    pub what: String,
+    /// Whether it is so.
+    pub held: bool,
 }
 
 /// How a line looks on a terminal.
@@ -34,10 +54,10 @@ impl Look {
 }
 
 impl Stage {
-    /// A stage on standard output.
+    /// A stage on standard output; a quiet one prints nothing, and has its steps to tell at the end.
     #[must_use]
-    pub fn open(plain: bool) -> Self {
-        Self { colour: !plain && std::io::stdout().is_terminal(), steps: 0, failed: Vec::new() }
+    pub fn open(quiet: bool) -> Self {
+        Self { quiet, colour: std::io::stdout().is_terminal(), steps: Vec::new() }
     }
 
     /// A line of its own.
@@ -47,9 +67,9 @@ impl Stage {
 
     /// The heading of the next step.
     pub fn step(&mut self, title: &str) {
-        self.steps += 1;
+        self.steps.push(Step { title: title.to_owned(), claims: Vec::new() });
         self.line(Look::Plain, "");
-        self.line(Look::Title, &format!("{}. {title}", self.steps));
+        self.line(Look::Title, &format!("{}. {title}", self.steps.len()));
     }
 
     /// What a person would type for it.
@@ -71,21 +91,30 @@ impl Stage {
 
     /// What this step is there to show, and whether it is so.
     pub fn holds(&mut self, what: &str, held: bool) {
-        if held {
-            self.line(Look::Good, &format!("   ✓ {what}"));
-        } else {
-            self.line(Look::Bad, &format!("   ✗ {what}"));
-            self.failed.push(what.to_owned());
+        let (look, mark) = if held { (Look::Good, '✓') } else { (Look::Bad, '✗') };
+        self.line(look, &format!("   {mark} {what}"));
+        if let Some(step) = self.steps.last_mut() {
+            step.claims.push(Claim { what: what.to_owned(), held });
         }
+    }
+
+    /// What was told so far.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// What did not hold.
     #[must_use]
-    pub fn failed(&self) -> &[String] {
-        &self.failed
+    pub fn failed(&self) -> Vec<&str> {
+        let claims = self.steps.iter().flat_map(|step| &step.claims);
+        claims.filter(|claim| !claim.held).map(|claim| claim.what.as_str()).collect()
     }
 
     fn line(&self, look: Look, text: &str) {
+        if self.quiet {
+            return;
+        }
         let mut out = std::io::stdout().lock();
         // Nobody listens any more: the tour goes on for its exit code.
         let _ = if self.colour && !text.is_empty() {

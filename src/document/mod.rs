@@ -9,6 +9,7 @@
 //! is not built yet: it is refused).
 
 mod edit;
+mod file;
 mod merge;
 mod places;
 mod schema;
@@ -28,6 +29,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub use edit::nearest;
+pub use file::bytes_of;
 pub use places::{Places, below};
 pub use schema::published;
 

@@ -23,7 +23,7 @@ use super::discovery::{self, Door, Found, Memory, Metadata};
 use super::settings::{Issuer, Server, Settings};
 use super::tls::{NoTls, Tls};
 use super::wire::Wire;
-use super::{Ask, Credential, Failure, Grant, Material, TokenEndpoint, revocation};
+use super::{Ask, Credential, Failure, Grant, Material, NoCredential, TokenEndpoint, revocation};
 use crate::crypto::Random;
 use crate::secret::Secret;
 use crate::time::Clock;
@@ -99,7 +99,9 @@ impl Endpoint {
             Server::Endpoint(_) => places.token_endpoint.url().as_str(),
         };
         let on = Occasion { client, audience, signing, now: self.clock.now().wall, random: &*self.random };
-        let proof = client_auth.prove(&on, &material).map_err(|why| Failure::Credential(why.to_string()))?;
+        let proof = client_auth
+            .prove(&on, &material)
+            .map_err(|why| Failure::Credential(NoCredential::Unusable(why.to_string())))?;
         Ok(Ready { wire, proof })
     }
 
@@ -108,7 +110,7 @@ impl Endpoint {
         if !self.settings.client_auth.is_by_certificate() {
             return Ok(Arc::clone(&self.wire));
         }
-        let not = |why: &dyn std::fmt::Display| Failure::Credential(why.to_string());
+        let not = |why: &dyn std::fmt::Display| Failure::Credential(NoCredential::Unusable(why.to_string()));
         let chain = material.certificate.as_ref().ok_or_else(|| not(&NotACertificate::Missing))?;
         let made = Made::of(chain, &material.secret);
         let mut certified = self.certified.lock().await;

@@ -70,9 +70,7 @@ pub trait TokenEndpoint: Send + Sync + 'static {
 /// Reads the credential with which we authenticate, each time it is needed, so that a rotated one is used at once.
 pub trait Credential: Send + Sync + 'static {
     /// The current value.
-    ///
-    /// The error says what is wrong and what to do, without any part of the value.
-    fn current(&self) -> BoxFuture<'_, Result<Material, String>>;
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>>;
 }
 
 /// What proves who we are.
@@ -88,6 +86,17 @@ impl From<Secret> for Material {
     fn from(secret: Secret) -> Self {
         Self { secret: Arc::new(secret), certificate: None }
     }
+}
+
+/// Why our own credential cannot be used. The texts say to the operator what to do, without any part of the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoCredential {
+    /// Nobody has put it into its store.
+    #[error("{0}")]
+    Missing(String),
+    /// Its store does not give it, or it is none.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Why no token came, by whose fault it is.
@@ -114,9 +123,9 @@ pub enum Failure {
         /// How long the provider asked us to wait (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
-    /// Our own credential could not be read, or proves nothing.
-    #[error("the credential for the provider could not be used: {0}")]
-    Credential(String),
+    /// Our own credential cannot be used.
+    #[error("the provider was not asked: {0}")]
+    Credential(NoCredential),
     /// The provider has no endpoint for this, as far as we know.
     #[error("the provider has no revocation endpoint that bursar knows of: set `revocation_endpoint`, if it has one")]
     Unsupported,
@@ -139,10 +148,8 @@ impl Failure {
     #[must_use]
     pub fn detail(&self) -> &str {
         match self {
-            Self::Refused { what, .. }
-            | Self::Nonsense(what)
-            | Self::Unavailable { what, .. }
-            | Self::Credential(what) => what,
+            Self::Refused { what, .. } | Self::Nonsense(what) | Self::Unavailable { what, .. } => what,
+            Self::Credential(NoCredential::Missing(what) | NoCredential::Unusable(what)) => what,
             Self::Unsupported => "no `revocation_endpoint` is configured or discovered",
         }
     }

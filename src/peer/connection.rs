@@ -207,14 +207,13 @@ impl Peer {
         let account = self.sources.names.account(self.uid()).await;
         let nothing = Ids::default();
         let seen = Seen::new(self, &nothing);
-        let gids =
-            seen.gids().iter().filter(|gid| **gid != OVERFLOW_ID).map(u32::to_string).collect::<Vec<_>>().join(" ");
+        let gids: Vec<_> = seen.gids().iter().filter(|gid| **gid != OVERFLOW_ID).map(u32::to_string).collect();
         let Placement { unit, slice, container, pod } = seen.placement().clone();
         let exe = seen.exe().and_then(|_| self.process.exe_path());
         [
             (FactName::User, account),
             (FactName::Uid, (self.uid() != OVERFLOW_ID).then(|| self.uid().to_string())),
-            (FactName::Gid, Some(gids)),
+            (FactName::Gid, (!gids.is_empty()).then(|| gids.join(" "))),
             (FactName::Unit, unit.map(Into::into)),
             (FactName::Slice, slice.map(Into::into)),
             (FactName::Container, container.map(Into::into)),

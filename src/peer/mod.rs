@@ -188,15 +188,18 @@ impl Unidentified {
 
     /// What the peer may read: what it can do about it, and nothing of the registry.
     #[must_use]
-    pub const fn caller(&self) -> &'static str {
-        match self {
-            Self::NoMatch | Self::Ambiguous(_) => {
+    pub const fn caller(&self, role: Role) -> &'static str {
+        match (self, role) {
+            (Self::NoMatch | Self::Ambiguous(_), Role::Workload) => {
                 "this process maps to no single workload; ask the operator, who sees why in the record"
             }
-            Self::Gone => "the process that connected has ended; connect from the process that asks",
-            Self::SenderMismatch { .. } => "another process wrote to this connection; each process opens its own",
-            Self::PassedDescriptor => "file descriptors were passed; send bytes only",
-            Self::Unreadable { .. } => "the kernel did not say who connected; connect again",
+            (Self::NoMatch | Self::Ambiguous(_), Role::Operator) => {
+                "this process maps to no single operator; who may read the audit log sees why in the record"
+            }
+            (Self::Gone, _) => "the process that connected has ended; connect from the process that asks",
+            (Self::SenderMismatch { .. }, _) => "another process wrote to this connection; each process opens its own",
+            (Self::PassedDescriptor, _) => "file descriptors were passed; send bytes only",
+            (Self::Unreadable { .. }, _) => "the kernel did not say who connected; connect again",
         }
     }
 }
@@ -334,7 +337,7 @@ mod tests {
     fn the_caller_learns_nothing_of_the_registry() {
         let both = names(&["a", "b"]);
         assert!(both.to_string().contains("`a` and `b`"));
-        assert_eq!(both.caller(), Unidentified::NoMatch.caller());
+        assert_eq!(both.caller(Role::Workload), Unidentified::NoMatch.caller(Role::Workload));
     }
 
     #[test]

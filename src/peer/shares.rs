@@ -19,16 +19,22 @@ impl Shares {
     pub const UNIDENTIFIED: usize = 32;
     /// What the operators' socket has for itself; its descriptors are among [`Self::KEPT_DESCRIPTORS`].
     pub const OPERATORS: Self = Self { connections: 32, per_uid: 16, unidentified: 8 };
-    /// Descriptors that are kept for everything but connections: files, providers, stores.
+    /// Descriptors that are kept for everything but connections: files, stores, the operators' socket.
     pub const KEPT_DESCRIPTORS: u64 = 256;
 
-    /// `connections`, lowered to what `descriptors` (`RLIMIT_NOFILE`) carry at `each` descriptors a connection, and
-    /// at least 1. A given `per_uid` is lowered in the same proportion, so that no uid gets the whole host by it;
+    /// `connections`, lowered to what `descriptors` (`RLIMIT_NOFILE`) carry at `each` descriptors a connection beside
+    /// [`Self::KEPT_DESCRIPTORS`] and those for `outgoing` connections, and at least 1. A given `per_uid` is lowered in the same proportion, so that no uid gets the whole host by it;
     /// else it is a quarter.
     #[must_use]
-    pub fn carried_by(descriptors: u64, each: usize, connections: usize, per_uid: Option<usize>) -> Self {
+    pub fn carried_by(
+        descriptors: u64,
+        outgoing: usize,
+        each: usize,
+        connections: usize,
+        per_uid: Option<usize>,
+    ) -> Self {
         let left = usize::try_from(descriptors.saturating_sub(Self::KEPT_DESCRIPTORS)).unwrap_or(usize::MAX);
-        let carried = connections.min(left / each.max(1)).max(1);
+        let carried = connections.min(left.saturating_sub(outgoing) / each.max(1)).max(1);
         let per_uid = per_uid.map_or(carried / 4, |asked| asked.saturating_mul(carried) / connections.max(1));
         let per_uid = per_uid.clamp(1, carried);
         Self { connections: carried, per_uid, unidentified: Self::UNIDENTIFIED.min(carried) }
@@ -203,11 +209,16 @@ mod tests {
 
     #[test]
     fn connections_are_lowered_to_what_descriptors_carry() {
-        let shares = Shares::carried_by(1024, 2, 10_000, None);
+        let shares = Shares::carried_by(1024, 0, 2, 10_000, None);
         assert_eq!(shares, Shares { connections: 384, per_uid: 96, unidentified: 32 });
-        assert_eq!(Shares::carried_by(100_000, 2, 10_000, None).connections, 10_000);
-        assert_eq!(Shares::carried_by(1024, 2, 10_000, Some(2_500)).per_uid, 96, "still a quarter");
-        assert_eq!(Shares::carried_by(1024, 2, 10_000, Some(10_000)).per_uid, 384, "as it was asked for");
-        assert_eq!(Shares::carried_by(0, 2, 10_000, Some(5)), Shares { connections: 1, per_uid: 1, unidentified: 1 });
+        assert_eq!(Shares::carried_by(1024, 320, 2, 10_000, None).connections, 384 - 160, "with ten providers");
+        assert_eq!(Shares::carried_by(1024, 4_000, 2, 10_000, None).connections, 1);
+        assert_eq!(Shares::carried_by(100_000, 0, 2, 10_000, None).connections, 10_000);
+        assert_eq!(Shares::carried_by(1024, 0, 2, 10_000, Some(2_500)).per_uid, 96, "still a quarter");
+        assert_eq!(Shares::carried_by(1024, 0, 2, 10_000, Some(10_000)).per_uid, 384, "as it was asked for");
+        assert_eq!(
+            Shares::carried_by(0, 0, 2, 10_000, Some(5)),
+            Shares { connections: 1, per_uid: 1, unidentified: 1 }
+        );
     }
 }

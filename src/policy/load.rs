@@ -1,16 +1,13 @@
 //! (E) The files of a policies directory: read, bounded, and nothing decided here.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::archive::{self, Entries, MAX_FILE_BYTES, MAX_FILES, Part};
 use super::scenario::ScenarioFile;
 use super::{Known, Snapshot, set};
-use crate::fault::{Fault, Faults, Place};
+use crate::document::bytes_of;
+use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
 /// The directory of scenarios in a policies directory.
 const SCENARIOS: &str = "scenarios";
@@ -84,19 +81,15 @@ fn names(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Fault
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Without NONBLOCK, opening a named pipe would wait for a writer.
-    let flags = OFlags::NONBLOCK.bits();
-    let file: File = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    let bytes = bytes_of(path, MAX_FILE_BYTES)?;
     if bytes.len() > MAX_FILE_BYTES { Err(io::Error::other(archive::too_large(MAX_FILE_BYTES))) } else { Ok(bytes) }
 }
 
 fn fault(path: &Path, error: &io::Error) -> Fault {
     let place = Place::file(PathBuf::from(path));
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Fault::new(place, "may not be read by this user").help(AS_THE_AGENT);
+    }
     Fault::new(place, format!("cannot be read: {error}"))
         .help("see that it is there and that the agent's user may read it")
 }

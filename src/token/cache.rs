@@ -15,7 +15,7 @@ use crate::time::{Deadline, Moment};
 
 /// The most keys that one provider's cache holds.
 const MOST_KEYS: usize = 10_000;
-/// The most of them that one workload has. Of n scopes it may ask for 2^n sets, and what it holds others cannot.
+/// The most of them that one workload has made. Of n scopes it may ask for 2^n sets, and what it takes others cannot have.
 const MOST_KEYS_OF_ONE: usize = 1_000;
 
 /// What makes two requests share a token. A wider token never answers a narrower request.
@@ -55,33 +55,36 @@ const MOST_FORMER: usize = 20;
 type Entries = HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>;
 
 impl Cache {
-    /// The entry of `key`, made if there is none.
-    pub(super) fn entry(&self, key: Key, now: Moment) -> Result<Arc<Entry>, Unavailable> {
+    /// The entry of `key`, made on behalf of `maker` if there is none.
+    pub(super) fn entry(&self, key: Key, maker: &Name, now: Moment) -> Result<Arc<Entry>, Unavailable> {
         let mut all = lock(&self.0);
         if let Some(entry) = all.get(&key.workload).and_then(|own| own.get(&key)) {
             return Ok(Arc::clone(entry));
         }
-        let most_of_one = if key.workload.is_some() { MOST_KEYS_OF_ONE } else { MOST_KEYS };
         let held: usize = all.values().map(HashMap::len).sum();
         let own = all.entry(key.workload.clone()).or_default();
-        if own.len() >= most_of_one {
+        if made_by(maker, own) >= MOST_KEYS_OF_ONE {
             own.retain(|_, entry| is_in_use(entry, now));
         }
-        if own.len() >= most_of_one {
-            return Err(Unavailable::Full(most_of_one));
+        if made_by(maker, own) >= MOST_KEYS_OF_ONE {
+            return Err(Unavailable::Full(MOST_KEYS_OF_ONE));
         }
         if held >= MOST_KEYS && retain(&mut all, now) >= MOST_KEYS {
             return Err(Unavailable::Full(MOST_KEYS));
         }
         let own = all.entry(key.workload.clone()).or_default();
-        Ok(Arc::clone(own.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key)))))
+        Ok(Arc::clone(own.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key, maker.clone())))))
     }
 
     /// Drops what is dead and unused; the other entries.
     pub(super) fn sweep(&self, now: Moment) -> Vec<Arc<Entry>> {
-        let mut all = lock(&self.0);
-        retain(&mut all, now);
-        all.values().flat_map(HashMap::values).cloned().collect()
+        retain(&mut lock(&self.0), now);
+        self.entries()
+    }
+
+    /// All entries.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.0).values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// What failed may be asked for again at once: what it failed for may have been mended.
@@ -104,6 +107,11 @@ impl Cache {
     }
 }
 
+/// How many of `own` were made on behalf of `maker`: all, unless all workloads share them.
+fn made_by(maker: &Name, own: &HashMap<Key, Arc<Entry>>) -> usize {
+    own.values().filter(|entry| entry.maker == *maker).count()
+}
+
 /// Who was just given an entry has yet to take off from it: dropped now, it would fly beside the next who asks.
 fn is_in_use(entry: &Arc<Entry>, now: Moment) -> bool {
     Arc::strong_count(entry) > 1 || !entry.is_idle(now)
@@ -122,6 +130,8 @@ fn retain(all: &mut Entries, now: Moment) -> usize {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: Key,
+    /// The workload that asked for it first.
+    maker: Name,
     /// Microseconds since boot at which it was last asked for.
     used: AtomicU64,
     state: Mutex<State>,
@@ -163,8 +173,20 @@ pub(super) enum Answer {
 pub(super) struct Takeoff(watch::Sender<Option<Landing>>);
 
 impl Entry {
-    fn new(key: Key) -> Self {
-        Self { key, used: AtomicU64::new(0), state: Mutex::default() }
+    fn new(key: Key, maker: Name) -> Self {
+        Self { key, maker, used: AtomicU64::new(0), state: Mutex::default() }
+    }
+
+    /// Microseconds since boot at which it was last asked for.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Lets the token go, though it may be alive: whoever asks next has it fetched. What could be ended with it goes too.
+    pub(super) fn forget(&self) {
+        let mut state = lock(&self.state);
+        state.held = None;
+        state.former.clear();
     }
 
     /// A workload asks.
@@ -190,7 +212,7 @@ impl Entry {
     pub(super) fn due(&self, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
         let mut state = lock(&self.state);
         let Some(held) = &state.held else { return (None, None) };
-        let in_use = self.used.load(Ordering::Relaxed) >= micros(held.sent);
+        let in_use = self.used() >= micros(held.sent);
         let refresh = held.refresh.left(now);
         let wait = refresh.max(state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now)));
         match (state.under_way().is_some(), wait.is_zero(), in_use) {
@@ -204,7 +226,7 @@ impl Entry {
     /// A flight has landed: what it brought is kept, and those who wait are told. After a failure the next is due
     /// when `again` has passed, which is given the number of failures in a row.
     ///
-    /// A failure never overwrites a token that is still alive.
+    /// A failure never overwrites a token that is still alive. That there was no turn is none: nobody was asked.
     pub(super) fn land(&self, takeoff: Takeoff, landing: Landing, now: Moment, again: impl FnOnce(u32) -> Duration) {
         let mut state = lock(&self.state);
         state.flight = None;
@@ -215,6 +237,7 @@ impl Entry {
                 state.failed = None;
                 Ok(held)
             }
+            Err(busy @ Unavailable::Busy(_)) => Err(busy),
             Err(why) => {
                 let in_a_row = state.failed.as_ref().map_or(0, |failed| failed.in_a_row).saturating_add(1);
                 let wait = again(in_a_row);
@@ -235,7 +258,7 @@ impl Entry {
     }
 
     /// A token that was taken out of service is ended.
-    pub(super) fn forget(&self, ended: &Held) {
+    pub(super) fn ended(&self, ended: &Held) {
         lock(&self.state).former.retain(|held| held.fingerprint != ended.fingerprint);
     }
 
@@ -246,7 +269,9 @@ impl Entry {
     /// Whether nothing would be lost by forgetting it.
     fn is_idle(&self, now: Moment) -> bool {
         let mut state = lock(&self.state);
-        let alive = state.held.iter().chain(&state.former).any(|held| held.freshness(false, now).is_some());
+        state.former.retain(|held| held.freshness(false, now).is_some());
+        let alive = state.held.as_ref().is_some_and(|held| held.freshness(false, now).is_some());
+        let alive = alive || !state.former.is_empty();
         !alive && state.under_way().is_none() && state.waits(now).is_none()
     }
 }
@@ -287,29 +312,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
+    use crate::crypto::FingerprintKey;
+    use crate::oauth::Grant;
+    use crate::secret::Secret;
     use crate::time::{Clock, ManualClock};
-
-    fn held(token: &str, clock: &ManualClock, seconds: u64) -> Held {
-        let fingerprint = crate::crypto::FingerprintKey::new(1, &[0; 32]).of(token.as_bytes());
-        let lifetime = Some(Duration::from_secs(seconds));
-        let token = crate::secret::Secret::copy_of(token.as_bytes());
-        let grant = crate::oauth::Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() };
-        Held::new(grant, 0.7, 0, fingerprint, 0)
-    }
-
-    fn land(entry: &Entry, clock: &ManualClock, token: &str, seconds: u64) {
-        let takeoff = lock(&entry.state).take_off().0;
-        entry.land(takeoff, Ok(held(token, clock, seconds)), clock.now(), |_| Duration::ZERO);
-    }
 
     #[test]
     fn what_was_refreshed_is_ended_with_the_rest_and_nothing_twice() {
         let (cache, clock) = (Cache::default(), ManualClock::default());
-        let (workload, scopes, audience) = Default::default();
-        let entry = cache.entry(Key { workload, scopes, audience }, clock.now()).unwrap();
+        let entry = cache.entry(key(Some("checkout"), 0), &"checkout".parse().unwrap(), clock.now()).unwrap();
         for (token, seconds) in [("dead by then", 5), ("refreshed", 100), ("current", 100)] {
-            land(&entry, &clock, token, seconds);
+            let takeoff = lock(&entry.state).take_off().0;
+            entry.land(takeoff, Ok(named(token, seconds, &clock)), clock.now(), |_| Duration::ZERO);
             clock.advance(Duration::from_secs(10));
         }
         let retired = |now| cache.retire(now).into_iter().map(|(_, held)| held).collect::<Vec<_>>();
@@ -317,7 +333,7 @@ mod tests {
         assert_eq!(alive.iter().map(|held| held.value.expose()).collect::<Vec<_>>(), [&b"refreshed"[..], b"current"]);
         assert_eq!(cache.alive(clock.now()), 0, "none is served");
         assert!(matches!(entry.ask(clock.now()), Answer::Fetch(..)));
-        entry.forget(&alive[0]);
+        entry.ended(&alive[0]);
         assert_eq!(retired(clock.now()).len(), 1, "what could not be ended is tried again");
         clock.advance(Duration::from_secs(100));
         assert_eq!(retired(clock.now()).len(), 0, "and is let go once it is dead");
@@ -326,22 +342,80 @@ mod tests {
     #[test]
     fn one_workload_does_not_fill_the_cache_for_the_others() {
         let (cache, now) = (Cache::default(), ManualClock::default().now());
-        let key = |workload: &str, scope: usize| Key {
-            workload: Some(workload.parse().unwrap()),
-            scopes: Scopes::parse(&format!("s{scope}")).unwrap(),
-            audience: Audiences::default(),
-        };
-        let busy: Vec<_> = (0..MOST_KEYS_OF_ONE)
-            .map(|nth| {
-                let entry = cache.entry(key("greedy", nth), now).unwrap();
+        for shared in [false, true] {
+            let entry = |workload: &str, scope: usize| {
+                let maker: Name = workload.parse().unwrap();
+                cache.entry(key((!shared).then_some(workload), scope), &maker, now)
+            };
+            let flying = |nth| {
+                let entry = entry("greedy", nth).unwrap();
                 (entry.ask(now), entry)
-            })
-            .collect();
-        let refused = cache.entry(key("greedy", MOST_KEYS_OF_ONE), now);
-        assert!(matches!(refused, Err(Unavailable::Full(MOST_KEYS_OF_ONE))));
-        assert!(cache.entry(key("greedy", 0), now).is_ok(), "what it has, it has");
-        assert!(cache.entry(key("modest", 0), now).is_ok());
-        drop(busy);
-        assert!(cache.entry(key("greedy", MOST_KEYS_OF_ONE), now).is_ok(), "flights that are over leave room");
+            };
+            let flights: Vec<_> = (0..MOST_KEYS_OF_ONE).map(flying).collect();
+            let refused = entry("greedy", MOST_KEYS_OF_ONE);
+            assert!(matches!(refused, Err(Unavailable::Full(MOST_KEYS_OF_ONE))), "shared: {shared}");
+            assert!(entry("greedy", 0).is_ok(), "what it has, it has");
+            assert!(entry("modest", MOST_KEYS_OF_ONE + 1).is_ok());
+            drop(flights);
+            assert!(entry("greedy", MOST_KEYS_OF_ONE).is_ok(), "flights that are over leave room");
+        }
+    }
+
+    fn key(workload: Option<&str>, scope: usize) -> Key {
+        let workload = workload.map(|name| name.parse().unwrap());
+        Key { workload, scopes: Scopes::parse(&format!("s{scope}")).unwrap(), audience: Audiences::default() }
+    }
+
+    fn named(token: &str, seconds: u64, clock: &ManualClock) -> Held {
+        let fingerprint = FingerprintKey::new(1, &[0; 32]).of(token.as_bytes());
+        let (token, lifetime) = (Secret::copy_of(token.as_bytes()), Some(Duration::from_secs(seconds)));
+        Held::new(Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() }, 0.7, 0, fingerprint, 0)
+    }
+
+    fn held(clock: &ManualClock, room: &Room) -> Held {
+        let (token, lifetime) = (Secret::new(vec![b't'; 1_000]), Some(Duration::from_secs(100)));
+        let grant = Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() };
+        Held::new(grant, 0.7, 0, FingerprintKey::new(1, &[0; 32]).of(b"t"), 0).within(room)
+    }
+
+    fn land(entry: &Entry, landing: Landing, now: Moment) {
+        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, _, takeoff)) = entry.ask(now) else {
+            panic!("nothing takes off")
+        };
+        entry.land(takeoff, landing, now, |_| Duration::from_secs(1));
+    }
+
+    #[test]
+    fn that_there_was_no_turn_is_not_a_failed_refresh() {
+        let (cache, clock, room) = (Cache::default(), ManualClock::default(), Room::new(usize::MAX));
+        let maker: Name = "checkout".parse().unwrap();
+        let entry = cache.entry(key(Some("checkout"), 0), &maker, clock.now()).unwrap();
+        land(&entry, Err(Unavailable::Busy(32)), clock.now());
+        land(&entry, Ok(held(&clock, &room)), clock.now());
+        clock.advance(Duration::from_secs(70));
+        land(&entry, Err(Unavailable::Busy(32)), clock.now());
+        let answer = entry.ask(clock.now());
+        assert!(matches!(answer, Answer::ServeAndRefresh(_, Freshness::Ahead, _)), "{answer:?}");
+    }
+
+    #[test]
+    fn without_room_the_tokens_go_that_were_asked_for_longest_ago_whoever_has_them() {
+        let (clock, room) = (ManualClock::default(), Room::new(32_000));
+        let caches = [(); 2].map(|()| Arc::new(Cache::default()));
+        caches.iter().for_each(|cache| room.share(cache));
+        let (maker, mut entries): (Name, Vec<_>) = ("checkout".parse().unwrap(), Vec::new());
+        for nth in 0..11 {
+            let entry = caches[nth % 2].entry(key(Some("checkout"), nth), &maker, clock.now()).unwrap();
+            land(&entry, Ok(held(&clock, &room)), clock.now());
+            clock.advance(Duration::from_secs(1));
+            // The first stays in use.
+            assert!(matches!(entries.first().unwrap_or(&entry).ask(clock.now()), Answer::Serve(..)));
+            room.clear();
+            entries.push(entry);
+        }
+        let alive: Vec<_> = entries.iter().map(|entry| entry.is_alive(clock.now())).collect();
+        assert_eq!(alive, [[true].as_slice(), &[false; 2], &[true; 8]].concat());
+        drop((entries, caches));
+        assert!(!room.is_beyond(0), "what is dropped gives its room back");
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::Notify;
 
 use super::cache::{Answer, Cache, Entry, Key, Landed, Landing, Takeoff};
+use super::room::{MOST_BYTES, Room};
+use super::turns::Turns;
 use super::{Catalogue, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
@@ -23,10 +24,6 @@ use crate::time::Clock;
 const TICK: Duration = Duration::from_secs(30);
 /// How long a failing provider is left alone.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
-/// How many requests to one provider are under way at once: each has a connection, and with it a descriptor.
-const MOST_FLIGHTS: usize = 32;
-/// How long a request waits for its turn among them.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many tokens are ended at once.
 const MOST_ENDINGS: usize = 8;
 /// The most that a provider's `Retry-After` can ask of us.
@@ -44,6 +41,8 @@ pub struct Engine {
     pub fingerprints: FingerprintKey,
     /// Wakes the refresh loop when a token has landed.
     landed: Notify,
+    /// The memory for the tokens of all providers.
+    room: Room,
 }
 
 /// How a provider's tokens are kept.
@@ -89,15 +88,15 @@ pub struct Provider {
     pub settings: Settings,
     endpoint: Arc<dyn TokenEndpoint>,
     engine: Arc<Engine>,
-    cache: Cache,
-    turns: Semaphore,
+    cache: Arc<Cache>,
+    turns: Turns,
 }
 
 impl Engine {
     /// An engine that records in `journal`.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, fingerprints: FingerprintKey) -> Self {
-        Self { journal, clock, random, fingerprints, landed: Notify::new() }
+        Self { journal, clock, random, fingerprints, landed: Notify::new(), room: Room::new(MOST_BYTES) }
     }
 
     fn dice(&self) -> Result<u16, Unavailable> {
@@ -112,7 +111,8 @@ impl Provider {
     #[must_use]
     pub fn new(name: Name, settings: Settings, endpoint: Arc<dyn TokenEndpoint>, engine: Arc<Engine>) -> Self {
         let resource = Resource::Provider(name.clone());
-        let (cache, turns) = (Cache::default(), Semaphore::new(MOST_FLIGHTS));
+        let (cache, turns) = Default::default();
+        engine.room.share(&cache);
         Self { name, resource, settings, endpoint, engine, cache, turns }
     }
 
@@ -136,7 +136,8 @@ impl Provider {
             return Err(Unavailable::Internal("the permit is for something else"));
         }
         let now = self.engine.clock.now();
-        let entry = self.cache.entry(Key::of(access, self.settings.share == Share::Host), now)?;
+        let key = Key::of(access, self.settings.share == Share::Host);
+        let entry = self.cache.entry(key, &access.who.name, now)?;
         match entry.ask(now) {
             Answer::Serve(held, freshness) => Ok((held, freshness)),
             Answer::ServeAndRefresh(held, freshness, takeoff) => {
@@ -202,7 +203,7 @@ impl Provider {
         };
         drop(engine.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));
         if ended.is_ok() {
-            entry.forget(held);
+            entry.ended(held);
         }
         Ok(ended)
     }
@@ -235,6 +236,7 @@ impl Provider {
             let retry_after = landing.as_ref().err().map_or(Duration::ZERO, Unavailable::asked_to_wait);
             let again = |in_a_row| provider.again(in_a_row, retry_after);
             entry.land(takeoff, landing, provider.engine.clock.now(), again);
+            provider.engine.room.clear();
             provider.engine.landed.notify_one();
         });
     }
@@ -242,8 +244,7 @@ impl Provider {
     /// One flight: intent, request, outcome.
     async fn fly(&self, key: &Key, for_whom: Option<&Workload>) -> Landing {
         let engine = &*self.engine;
-        let turn = timeout(TURN_TIMEOUT, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| Unavailable::Busy(MOST_FLIGHTS))?.map_err(|_| Unavailable::Busy(MOST_FLIGHTS))?;
+        let _turn = self.turns.take(key.workload.as_ref().or(for_whom.map(|who| &who.name))).await?;
         let dice = engine.dice()?;
         let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
         let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
@@ -256,7 +257,7 @@ impl Provider {
         let took = engine.clock.now().since(asked);
         let landing = answer.map(|grant| {
             let fingerprint = engine.fingerprints.of(grant.token.expose());
-            Held::new(grant, self.settings.refresh_at, dice, fingerprint, intent)
+            Held::new(grant, self.settings.refresh_at, dice, fingerprint, intent).within(&engine.room)
         });
         // Not awaited: the release that follows stands behind it in the same batch, so one sync covers both.
         drop(engine.journal.enqueue(&Record::Outcome(Outcome { intent, result: outcome_of(&landing), took })));

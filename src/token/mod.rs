@@ -1,5 +1,5 @@
 //! Tokens: how fresh one is and what to do about it (pure, here), who holds one (`cache`), and how one is
-//! fetched: once at a time for each key (`flight`), ahead of its expiry (`refresh`).
+//! fetched: once at a time for each key (`engine`), in its `turns`, ahead of its expiry. `room` bounds what they take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,15 @@ use crate::time::{Deadline, Moment};
 mod cache;
 mod catalogue;
 mod engine;
+mod room;
+mod turns;
 
 pub use cache::Key;
 pub use catalogue::{Catalogue, NotListed};
 pub use engine::{Engine, Provider, Revoked, Settings, Share, keep_ahead};
+pub use turns::MOST_FLIGHTS;
+
+use room::{Room, Taken};
 
 /// A token that is held in memory.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Held {
     pub fingerprint: Fingerprint,
     /// The index of the intent record of the request that brought it.
     pub intent: u64,
+    /// The memory that it takes, for as long as anyone has it.
+    room: Option<Arc<Taken>>,
 }
 
 impl Held {
@@ -54,7 +61,14 @@ impl Held {
             refresh: grant.sent.deadline(refresh_after),
             fingerprint,
             intent,
+            room: None,
         }
+    }
+
+    /// The same, counted in `room`.
+    fn within(mut self, room: &Room) -> Self {
+        self.room = Some(Arc::new(room.take(self.value.len())));
+        self
     }
 
     /// How fresh it is, `failing` being whether its last refresh failed; `None` once it is dead.
@@ -100,8 +114,10 @@ pub enum Unavailable {
     /// More different tokens of this provider are held than there is room for.
     #[error("bursar holds {0} different tokens of this provider, which is the most it will")]
     Full(usize),
-    /// As many requests to this provider are under way as there may be, and none ended in time.
-    #[error("{0} requests to this provider are under way, which is the most there may be, and none ended in time")]
+    /// As many requests to this provider are under way as there may be, for the workload or for all, and none ended in time.
+    #[error(
+        "as many requests to this provider are under way as there may be ({0}, fewer for one workload), and none ended in time"
+    )]
     Busy(usize),
     /// bursar's own fault: the random generator failed, or a task ended.
     #[error("internal: {0}")]

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bursar::audit::form::Line;
-use bursar::audit::journal::Journal;
+use bursar::audit::journal::{HANGS_AFTER, Journal};
 use bursar::audit::layout::SegmentName;
 use bursar::audit::query::{Filter, Follow, find, query};
 use bursar::audit::segment::Files;
 use bursar::audit::verify::{Verified, verify};
 use bursar::audit::*;
 use bursar::name::Name;
-use bursar::time::{Boot, ManualClock, Moment, Wall};
+use bursar::time::{Boot, Clock, ManualClock, Moment, Wall};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -216,6 +216,98 @@ impl Sink for Faulty {
     fn length(&self) -> io::Result<u64> {
         self.files.length()
     }
+}
+
+/// Files whose syncs hang until the test lets each go on.
+struct Hanging {
+    files: Files,
+    begun: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl Sink for Hanging {
+    fn create(&mut self, name: SegmentName, reserve: u64) -> io::Result<()> {
+        self.files.create(name, reserve)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.files.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let _ = self.begun.send(());
+        // The test has gone: the disk is well again.
+        let _ = self.go_on.recv();
+        self.files.sync()
+    }
+
+    fn reserve(&mut self, from: u64, to: u64) -> io::Result<()> {
+        self.files.reserve(from, to)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.files.length()
+    }
+}
+
+/// A journal over a disk that hangs at each sync: where a sync is said to have begun, and what lets it go on.
+fn hanging(bench: &Bench) -> (Journal, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (begun, begins) = mpsc::channel();
+    let (lets, go_on) = mpsc::channel();
+    lets.send(()).unwrap();
+    let journal = bench.open_through(|files| Hanging { files, begun, go_on }).unwrap();
+    begins.recv().unwrap();
+    (journal, begins, lets)
+}
+
+fn hangs(bench: &Bench, journal: &Journal) -> bool {
+    journal.status().hangs(bench.clock.now().boot)
+}
+
+#[test]
+fn nobody_waits_for_a_disk_that_hangs() {
+    let bench = Bench::new();
+    let (journal, begins, lets) = hanging(&bench);
+    let provider: Name = "p".parse().unwrap();
+    let on_its_way = journal.enqueue(&intent(&provider));
+    begins.recv().unwrap();
+    let behind_it = journal.enqueue(&intent(&provider));
+    bench.clock.advance(HANGS_AFTER - Duration::from_micros(1));
+    assert!(!hangs(&bench, &journal));
+    bench.clock.advance(Duration::from_micros(1));
+    // Nobody asks how the journal stands: those who wait are let go all the same.
+    for waiting in [on_its_way, behind_it] {
+        assert_eq!(bench.runtime.block_on(waiting).unwrap_err(), NotDurable::Hangs);
+    }
+    assert!(hangs(&bench, &journal));
+    assert_eq!(bench.append(&journal, &intent(&provider)), Err(NotDurable::Hangs), "a new one does not wait at all");
+    assert_eq!(bench.append(&journal, &refused("meanwhile")), Err(NotDurable::Hangs));
+    assert_eq!(bench.runtime.block_on(journal.stop("test")), Err(NotDurable::Hangs), "nor does the end");
+    drop((lets, begins));
+}
+
+#[test]
+fn when_the_disk_comes_back_the_journal_goes_on_and_the_log_over_reports() {
+    let bench = Bench::new();
+    let (journal, begins, lets) = hanging(&bench);
+    let [early, late]: [Name; 2] = ["early", "late"].map(|name| name.parse().unwrap());
+    let pending = journal.enqueue(&intent(&early));
+    begins.recv().unwrap();
+    bench.clock.advance(HANGS_AFTER);
+    assert!(hangs(&bench, &journal));
+    assert_eq!(bench.runtime.block_on(pending).unwrap_err(), NotDurable::Hangs);
+    assert_eq!(bench.append(&journal, &intent(&late)), Err(NotDurable::Hangs));
+    assert_eq!(bench.append(&journal, &refused("meanwhile")), Err(NotDurable::Hangs));
+
+    lets.send(()).unwrap();
+    begins.recv().unwrap();
+    assert!(!hangs(&bench, &journal), "the next commit has only begun");
+    drop((lets, begins));
+    assert!(bench.append(&journal, &refused("afterwards")).is_ok());
+    bench.stop(&journal);
+    let told: Vec<_> = bench.lines().iter().filter_map(|line| marker(line).map(str::to_owned)).collect();
+    assert_eq!(told, ["early", "meanwhile", "afterwards"], "what announces what did not happen is not even laid in");
+    bench.verified();
 }
 
 /// What was recorded in one run, and what was answered.
@@ -569,6 +661,27 @@ fn a_flood_of_refusals_is_counted_under_the_last_that_was_written() {
     bench.verified();
 }
 
+#[test]
+fn what_was_counted_while_the_disk_failed_is_told_although_the_backlog_was_full() {
+    let bench = Bench::new();
+    let plan = Plan { call: Call::Sync, how: How::Failed(EIO), nth: 2, times: 4, seen: Arc::default() };
+    let journal = bench.open_through(|files| faulty(&bench, files, plan)).unwrap();
+    let detail = "d".repeat(200);
+    let full: Vec<_> = (0..4_000).map(|_| journal.enqueue(&refused(&detail))).collect();
+    assert!(full.into_iter().all(|pending| bench.runtime.block_on(pending).is_err()));
+    let flood: Vec<_> = (0..30).map(|_| journal.refuse(&refusal("flood"))).collect();
+    assert!(flood.into_iter().all(|pending| bench.runtime.block_on(pending).is_err()));
+    while bench.append(&journal, &refused("again")).is_err() {
+        bench.clock.advance(Duration::from_secs(11));
+    }
+    bench.stop(&journal);
+    let lines = bench.lines();
+    let sum = |key: &str| lines.iter().filter_map(|line| line.number(key)).sum::<u64>();
+    assert!(sum("dropped") > 0, "the backlog was full");
+    assert_eq!(sum("total"), 20);
+    bench.verified();
+}
+
 /// X8: a minute of flooding leaves less than a mebibyte.
 #[test]
 fn a_minute_of_flood_is_less_than_a_mebibyte() {
@@ -687,5 +800,28 @@ fn who_follows_sees_every_record_once_across_segments() {
     assert_eq!(seen, (0..40).map(|nth| format!("r-{nth}")).collect::<Vec<_>>());
     assert_eq!(follow.look().unwrap(), []);
     assert!(journal.status().segment > 2);
+    bench.stop(&journal);
+}
+
+#[test]
+fn following_begins_where_the_last_ones_before_it_end() {
+    let mut bench = Bench::new();
+    bench.segment_bytes = 4_096;
+    let journal = bench.open();
+    let filter = Filter { kind: Some("refusal".into()), ..Filter::default() };
+    let mut seen = Vec::new();
+    let write = |range: std::ops::Range<u32>| {
+        range.for_each(|nth| {
+            bench.append(&journal, &refused(&format!("r-{nth}"))).unwrap();
+        });
+    };
+    write(0..31);
+    let mut follow = Follow::new(bench.path(), filter).unwrap();
+    write(31..45);
+    seen.extend(follow.before().unwrap().map(Result::unwrap));
+    assert_eq!(seen.len(), 31, "what came since is not before, also over a segment's end");
+    seen.extend(follow.look().unwrap());
+    let seen: Vec<_> = seen.iter().map(|line| line.text("detail").unwrap().to_owned()).collect();
+    assert_eq!(seen, (0..45).map(|nth| format!("r-{nth}")).collect::<Vec<_>>());
     bench.stop(&journal);
 }

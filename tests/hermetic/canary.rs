@@ -87,7 +87,7 @@ impl Agent {
     }
 
     fn start_as(port: u16, uid: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::private_folder();
         let at = |below: &str| folder.path().join(below);
         fs::create_dir(at("policies")).unwrap();
         fs::write(

@@ -389,7 +389,7 @@ struct Etc(TempDir);
 
 impl Etc {
     fn new(text: &str) -> Self {
-        let etc = Self(tempfile::tempdir().unwrap());
+        let etc = Self(crate::private_folder());
         fs::create_dir_all(etc.path("policies")).unwrap();
         fs::create_dir_all(etc.path("conf.d")).unwrap();
         let head = "[agent]\npolicies = \"policies\"\nstate_dir = \"state\"\n";
@@ -459,9 +459,26 @@ fn what_cannot_be_read_is_named() {
         .with("conf.d/b.toml", &vec![b'#'; (1 << 20) + 1]);
     fs::create_dir(etc.path("conf.d/c.toml")).unwrap();
     let faults = etc.faults().join("\n");
-    for what in ["a.toml:2:10: this byte is not UTF-8", "b.toml` is larger than 1024 KiB", "c.toml` is not a file"] {
+    for what in [
+        "a.toml:2:10: this byte is not UTF-8",
+        "b.toml` is larger than 1024 KiB",
+        "c.toml` cannot be read: it is not a regular file",
+    ] {
         assert!(faults.contains(what), "no `{what}` in {faults}");
     }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_a_fault_and_is_not_waited_for() {
+    let etc = Etc::new("");
+    for name in ["bursar.toml", "conf.d/a.toml"] {
+        let path = etc.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    let faults = etc.faults();
+    assert_eq!(faults.iter().filter(|fault| fault.contains("it is not a regular file")).count(), 2, "{faults:?}");
 }
 
 #[test]
@@ -482,10 +499,61 @@ fn check_looks_at_the_host() {
 }
 
 #[test]
-fn a_configuration_that_everybody_may_write_is_a_warning() {
-    let etc = Etc::new(STRIPE);
+fn what_decides_and_others_may_write_is_a_fault() {
+    let etc =
+        Etc::new(STRIPE).with("conf.d/a.toml", b"").with("policies/workloads.toml", b"").with("policies/a.cedar", b"");
+    for (folder, file) in [("", "bursar.toml"), ("conf.d", "conf.d/a.toml"), ("policies", "policies/workloads.toml")] {
+        set_mode(&etc.path(folder), 0o755);
+        set_mode(&etc.path(file), 0o644);
+    }
+    set_mode(&etc.path("policies/a.cedar"), 0o644);
+    assert_eq!(etc.faults(), [""; 0]);
+    for name in
+        ["", "bursar.toml", "conf.d", "conf.d/a.toml", "policies", "policies/workloads.toml", "policies/a.cedar"]
+    {
+        let path = etc.path(name);
+        let was = fs::metadata(&path).unwrap().permissions();
+        for more in [0o020, 0o002] {
+            set_mode(&path, (std::os::unix::fs::PermissionsExt::mode(&was) & 0o777) | more);
+            let faults = etc.faults();
+            assert_eq!(faults.len(), 1, "{name}: {faults:?}");
+            assert!(faults[0].contains("not only its owner may write"), "{name}: {faults:?}");
+            assert!(faults[0].starts_with(path.to_str().unwrap().trim_end_matches('/')), "{name}: {faults:?}");
+        }
+        fs::set_permissions(&path, was).unwrap();
+    }
     set_mode(&etc.path("bursar.toml"), 0o666);
-    assert!(etc.check().warnings.iter().any(|warning| warning.what.contains("may write this file")));
+    set_mode(&etc.path(""), 0o700);
+    assert_eq!(etc.faults(), [""; 0], "nobody else gets into the folder above");
+}
+
+#[test]
+fn a_socket_needs_its_folder() {
+    let etc = Etc::new(
+        "socket = \"nowhere/a.sock\"\nadmin_socket = \"/run/bursar-is-not-here/a.sock\"\n\
+         [[agent.listener]]\nsocket = \"bursar.toml/a.sock\"\nworkload = \"a\"\n",
+    );
+    let Report { faults, warnings, .. } = etc.check();
+    let faults: Vec<_> = faults.iter().cloned().collect();
+    assert_fault(&faults, "agent.socket", "there is no folder");
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert_eq!(faults[1].place.key, "agent.listener[0].socket", "{faults:?}");
+    assert_fault(&warnings, "agent.admin_socket", "there is no folder `/run/bursar-is-not-here`");
+}
+
+#[test]
+fn the_state_is_the_agent_s_alone() {
+    let etc = Etc::new(STRIPE);
+    set_mode(&etc.path(""), 0o755);
+    fs::create_dir(etc.path("state")).unwrap();
+    for (mode, is_fault, is_warning) in
+        [(0o700, false, false), (0o750, false, true), (0o755, false, true), (0o770, true, false), (0o1777, true, false)]
+    {
+        set_mode(&etc.path("state"), mode);
+        let Report { faults, warnings, .. } = etc.check();
+        let about = |fault: &Fault| fault.place.key == "agent.state_dir" && fault.place.line == 3;
+        assert_eq!((faults.iter().any(about), warnings.iter().any(about)), (is_fault, is_warning), "{mode:o}");
+    }
 }
 
 #[test]
@@ -520,6 +588,7 @@ fn an_assertion_may_come_later_and_is_nobody_else_s() {
     assert_eq!(etc.faults(), [""; 0]);
     assert!(etc.warnings()[0].contains("there is no assertion"), "{:?}", etc.warnings());
     let etc = etc.with("a.jwt", b"a.b.c");
+    set_mode(&etc.path("."), 0o755);
     set_mode(&etc.path("a.jwt"), 0o644);
     assert!(etc.warnings()[0].contains("everybody on this host may read the assertion"), "{:?}", etc.warnings());
     set_mode(&etc.path("a.jwt"), 0o600);

@@ -12,6 +12,7 @@
 
 mod agent;
 mod audit;
+mod broker;
 mod canary;
 mod cli;
 mod config;
@@ -28,3 +29,9 @@ mod rollback;
 mod secret;
 mod store;
 mod store_conformance;
+
+/// A folder that nobody else gets into, whatever the umask: an agent refuses a configuration that others may write.
+fn private_folder() -> tempfile::TempDir {
+    let owners: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().permissions(owners).tempdir().unwrap()
+}

@@ -14,7 +14,7 @@ struct Home(TempDir);
 
 impl Home {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::private_folder();
         let text = "[agent]\nstate_dir = \"state\"\nsocket = \"s\"\nadmin_socket = \"a\"\n[store.local]\nkind = \"sealed\"\nkey = { file = \"state/store.key\" }\n";
         fs::write(folder.path().join("bursar.toml"), text).unwrap();
         Self(folder)
@@ -145,6 +145,43 @@ fn a_crash_hides_no_older_file() {
     fs::write(home.segment(), without_the_end).unwrap();
     fs::copy(yesterday, home.path(STORE)).unwrap();
     assert!(home.opens().unwrap_err().contains("an older file was put back"));
+}
+
+/// The records from the intent of `effect` on, by kind; the intent and its outcome are whose they should be.
+fn told_of(home: &Home, effect: &str) -> Vec<String> {
+    let records = home.records();
+    let at = records.iter().position(|line| line.text("effect") == Some(effect)).unwrap();
+    let uid = rustix::process::getuid().as_raw();
+    let outcome = records[at..].iter().find(|line| line.kind() == "outcome").unwrap();
+    assert_eq!((records[at].text("actor"), records[at].number("uid")), (Some("offline"), Some(uid.into())));
+    assert_eq!((outcome.number("intent"), outcome.text("result")), (Some(records[at].index()), Some("ok")));
+    records[at..].iter().map(|line| line.kind().to_owned()).collect()
+}
+
+#[test]
+fn what_is_done_without_an_agent_is_announced_before_and_told_after() {
+    let home = Home::new();
+    home.put("one");
+    assert_eq!(told_of(&home, "put")[..4], ["intent", "outcome", "store", "operation"]);
+    fs::remove_file(home.path(STORE)).unwrap();
+    assert!(home.bursar(&["secret", "accept", "local"], "").status.success());
+    assert_eq!(told_of(&home, "accept")[..3], ["intent", "store", "outcome"]);
+}
+
+#[test]
+fn who_does_not_own_the_state_is_told_who_does() {
+    if !rustix::process::getuid().is_root() {
+        return eprintln!("LEFT OUT: who_does_not_own_the_state_is_told_who_does needs root");
+    }
+    let home = Home::new();
+    fs::create_dir(home.path("state")).unwrap();
+    std::os::unix::fs::chown(home.path("state"), Some(40_001), Some(40_001)).unwrap();
+    for verb in [["secret", "put", "local/a"].as_slice(), &["secret", "list"], &["secret", "accept", "local"]] {
+        let output = home.bursar(verb, "value");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("`sudo -u '#40001' bursar …`"), "{verb:?}: {said}");
+    }
+    assert_eq!(fs::read_dir(home.path("state")).unwrap().count(), 0, "nothing was made there");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, Rules, Server, Settings};
 use bursar::oauth::tls::{Roots, Tls};
-use bursar::oauth::{Ask, Credential, Failure, Grant, Material, TokenEndpoint};
+use bursar::oauth::{Ask, Credential, Failure, Grant, Material, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::SystemClock;
 use futures_util::FutureExt;
@@ -23,7 +23,7 @@ use crate::peers::{Mock, Oidc};
 struct Fixed(&'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Material, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         async { Ok(Secret::new(self.0.into()).into()) }.boxed()
     }
 }

@@ -12,7 +12,7 @@ use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{Server, Settings};
 use bursar::oauth::signing_key::SigningAlgorithm;
 use bursar::oauth::tls::Tls;
-use bursar::oauth::{Credential, Failure, Material, TokenEndpoint};
+use bursar::oauth::{Credential, Failure, Material, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::SystemClock;
 use futures_util::FutureExt;
@@ -50,7 +50,7 @@ impl Kept {
 }
 
 impl Credential for Kept {
-    fn current(&self) -> BoxFuture<'_, Result<Material, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         async { Ok(self.0.lock().unwrap().clone()) }.boxed()
     }
 }

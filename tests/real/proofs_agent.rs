@@ -125,7 +125,7 @@ async fn an_assertion_of_somebody_else_is_read_anew_and_a_used_one_is_refused() 
     refused(&agent, &agent.ask("checkout", "stripe", "charges:read"), 503, "temporarily_unavailable");
     let attempts = agent.attempts();
     let detail = attempts[0]["detail"].as_str().unwrap();
-    assert!(detail.contains("assertion.jwt") && detail.contains("No such file"), "{detail}");
+    assert!(detail.contains("assertion.jwt") && detail.contains("it is missing"), "{detail}");
 
     agent.write("assertion.jwt", &format!("{}\n", assertion(&oidc, &key, "first")));
     accepted(&oidc, &agent.ask_until("checkout", |answer| answer.status == 200).await, "charges:read").await;

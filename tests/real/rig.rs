@@ -145,6 +145,9 @@ impl Agent {
         fs::write(path.join("policies/workloads.toml"), workloads).unwrap();
         fs::write(path.join("policies/rules.cedar"), RULES).unwrap();
         fs::write(path.join("bursar.toml"), format!("{CONFIGURATION}{providers}")).unwrap();
+        // Whatever the umask: an agent refuses a configuration that others may write.
+        fs::set_permissions(path.join("policies"), Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(path.join("bursar.toml"), Permissions::from_mode(0o600)).unwrap();
 
         for (name, text) in files {
             fs::write(path.join(name), text).unwrap();

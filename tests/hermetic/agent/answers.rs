@@ -223,11 +223,46 @@ async fn every_row_of_the_error_table_has_its_status_its_remedy_and_its_record()
         let record = rig.record(&reply);
         assert_eq!((record.kind(), record.text("code")), ("refusal", Some(*error)), "{asked}");
         assert_eq!(reply.header("retry-after").is_some(), *status == 503, "{asked}");
+        if *status == 400 {
+            assert_eq!(record.text("detail"), Some(reply.text("error_description").as_str()), "{asked}");
+        }
     }
     let asked = ask(&rig.socket("checkout"), post("odd", "")).await;
     let wait: u64 = asked.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=7).contains(&wait), "the provider's own Retry-After is passed on: {wait}");
     assert_eq!(ask(&rig.socket("checkout"), post("wrong", "")).await.text("provider_error"), "invalid_client");
+}
+
+#[tokio::test]
+async fn a_credential_that_is_missing_is_said_to_be_and_the_record_names_it() {
+    let rig = Rig::new().await;
+    let reply = ask(&rig.socket("checkout"), post("missing", "")).await;
+    assert_eq!(reply.outcome(), (503, "temporarily_unavailable".into()));
+    assert!(reply.text("error_description").contains("credential for this provider is missing"), "{}", reply.json());
+    let body = String::from_utf8_lossy(&reply.body).into_owned();
+    assert!(!body.contains("local") && !body.contains("reached"), "{body}");
+    let named =
+        "the credential `local/missing` is missing: an operator has to put it there, `bursar secret put local/missing`";
+    let record = rig.record(&reply);
+    assert!(record.text("detail").unwrap().contains(named), "{record:?}");
+    assert_eq!(rig.records_of("outcome").last().unwrap().text("detail"), Some(named));
+}
+
+#[tokio::test]
+async fn the_command_says_in_seconds_when_to_try_again() {
+    let rig = Rig::new().await;
+    rig.endpoint
+        .plays(|_| Act::Say(answer("503 Service Unavailable", "{}").replace("\r\n\r\n", "\r\nRetry-After: 7\r\n\r\n")));
+    let socket = rig.socket("checkout");
+    let asked = ["--socket", socket.to_str().unwrap(), "token", "odd"];
+    let plain = rig.run(&asked).await;
+    let said = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert_eq!(plain.status.code(), Some(4), "{said}");
+    let seconds = (1..=7).any(|seconds| said.contains(&format!("help: try again in {seconds} s\n")));
+    assert!(seconds && !said.contains("Retry-After"), "{said}");
+    let json = rig.run(&[&asked[..], &["--json"]].concat()).await;
+    let said: Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert!((1..=7).contains(&said["retry_after"].as_u64().unwrap()), "{said}");
 }
 
 /// A reply whose refusal is written singly: a sixth one of the same second would be counted under another.

@@ -1,9 +1,12 @@
 //! Operators: the admin socket, and the stores themselves while no agent runs.
 
-use serde_json::{Value, json};
+use std::process::Stdio;
 
-use super::rig::{Plan, Rig, workloads};
-use super::wire::{ask, get, post, request};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use super::rig::{Plan, Rig, left_out, open_to_all, workloads};
+use super::wire::{ask, get, post, request, within};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -38,7 +41,7 @@ async fn a_secret_that_is_put_is_used_from_the_next_request_on() {
     assert_eq!(rig.token("checkout", "wrong", "").await.status, 200);
     let kinds: Vec<_> =
         rig.records().iter().map(|line| (line.kind().to_owned(), line.get("effect").cloned())).collect();
-    let at = kinds.iter().position(|(_, effect)| *effect == Some(json!("put"))).unwrap();
+    let at = kinds.iter().rposition(|(_, effect)| *effect == Some(json!("put"))).unwrap();
     let after: Vec<_> = kinds[at + 1..at + 4].iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(after, ["outcome", "store", "operation"]);
 }
@@ -69,6 +72,22 @@ async fn while_no_agent_runs_the_stores_are_written_under_the_log_s_lock_and_rec
 }
 
 #[tokio::test]
+async fn the_value_of_a_stranger_is_not_even_read() {
+    let mine = format!("uid = {}", rustix::process::getuid().as_raw());
+    let head = "PUT /secrets/local/client HTTP/1.1\r\nHost: localhost\r\nBursar: 1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for (known, first) in [(true, 100), (false, 403)] {
+        let mut plan = Plan::default();
+        if !known {
+            plan.policies.insert("workloads.toml".into(), workloads("").replace(&mine, "uid = 4000000"));
+        }
+        let rig = plan.raise().await;
+        let mut wire = super::wire::Wire::to(&rig.admin()).await;
+        wire.send(head).await;
+        assert_eq!(wire.interim().await.unwrap().status, first, "known: {known}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     let strangers = Plan::default();
     let uid = rustix::process::getuid().as_raw();
@@ -94,7 +113,10 @@ async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     rig.start().await;
     let reply = rig.operate("PUT", "/secrets/local/client", "value").await;
     assert_eq!(reply.outcome(), (403, "unidentified".into()));
-    assert_eq!(rig.records().iter().filter(|line| line.text("effect") == Some("put")).count(), 0);
+    let told = [reply.text("error_description"), reply.text("remedy")].join("\n");
+    assert!(told.contains("`[operator.NAME]`") && !told.contains("whoami") && !told.contains("workload;"), "{told}");
+    let puts = rig.records().into_iter().filter(|line| line.text("effect") == Some("put"));
+    assert!(puts.into_iter().all(|line| line.text("actor") == Some("offline")), "those of the rig alone");
     assert_eq!(rig.token("checkout", "stripe", "").await.status, 200, "the secret is what it was");
 }
 
@@ -201,4 +223,28 @@ async fn the_two_sockets_do_not_serve_each_other_s_requests() {
     assert_eq!(ask(&rig.admin(), post("stripe", "")).await.outcome(), (404, "not_found".into()));
     assert_eq!(ask(&rig.admin(), get("/whoami")).await.outcome(), (404, "not_found".into()));
     assert_eq!(ask(&rig.admin(), request("GET", "/status", "", "")).await.outcome(), (400, "invalid_request".into()));
+}
+
+#[tokio::test]
+async fn whom_the_admin_socket_keeps_out_is_told_so_and_writes_no_store() {
+    let test = "whom_the_admin_socket_keeps_out_is_told_so_and_writes_no_store";
+    let setpriv = std::process::Command::new("setpriv").arg("--version").output();
+    if !rustix::process::getuid().is_root() || setpriv.is_err() {
+        return left_out(test, "root and `setpriv`");
+    }
+    let rig = Rig::new().await;
+    open_to_all(rig.folder.path());
+    let before = rig.records().len();
+    for verb in [&["secret", "put", "local/client"][..], &["secret", "list"], &["status"], &["reload"]] {
+        let mut command = tokio::process::Command::new("setpriv");
+        command.args(["--reuid", "40001", "--regid", "40001", "--clear-groups", env!("CARGO_BIN_EXE_bursar")]);
+        let command = command.arg("--config").arg(rig.config()).args(verb).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(b"value").await;
+        let output = within(child.wait_with_output()).await.unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{verb:?}: {said}");
+        assert!(said.contains("may not connect to") && said.contains("`agent.admin_group`"), "{verb:?}: {said}");
+    }
+    assert_eq!(rig.records().len(), before);
 }

@@ -41,6 +41,25 @@ async fn faults_are_named_with_their_places_and_the_old_rules_stay() {
     assert_eq!(digest(&rig).await, before);
     let reload = rig.records_of("reload").pop().unwrap();
     assert_eq!((reload.text("result"), reload.text("policy_digest")), (Some("kept"), Some(before.as_str())));
+    let said = rig.said();
+    let line = said.lines().find(|line| line.contains("not reloaded by `root`")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("WARN") && line.contains("2 faults; the first: "), "{line}");
+    assert!(line.contains("checkout.cedar:3:22"), "{line}");
+    assert!(rig.agent().lives());
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_does_not_hold_up_a_reload() {
+    let mut rig = Rig::new().await;
+    for name in ["workloads.toml", "pipe.cedar"] {
+        let path = rig.path("policies").join(name);
+        let _ = std::fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    let output = rig.run(&["reload"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("it is not a regular file"), "{}", stderr(&output));
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200);
     assert!(rig.agent().lives());
 }
 
@@ -73,6 +92,8 @@ async fn new_rules_hold_at_once_on_connections_that_are_open() {
     let reload = rig.records_of("reload").pop().unwrap();
     assert_eq!((reload.text("result"), reload.text("policy_digest")), (Some("ok"), Some(digest(&rig).await.as_str())));
     assert_eq!(rig.record(&refused).text("policy_digest"), reload.text("policy_digest"));
+    let said = rig.said();
+    assert!(said.lines().any(|line| line.contains("INFO") && line.contains("reloaded by `root`")), "{said}");
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ impl Plan {
     pub(super) async fn lay(self) -> Rig {
         // The issuer signs in this process.
         bursar::crypto::install();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::private_folder();
         let scopes = Scopes::parse("charges:read charges:write refunds:write customers:read read write").unwrap();
         let client = Client { secret: self.client_secret.clone(), scopes, lifetime: self.lifetime };
         let clients = BTreeMap::from([("bursar".to_owned(), client)]);

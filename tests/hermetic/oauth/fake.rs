@@ -14,7 +14,7 @@ use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, EndpointUrl, Rules, Server, Settings};
 use bursar::oauth::tls::{OwnRoots, Roots, Tls};
-use bursar::oauth::{Ask, Credential, Material};
+use bursar::oauth::{Ask, Credential, Material, NoCredential};
 use bursar::secret::Secret;
 use bursar::time::ManualClock;
 use futures_util::FutureExt;
@@ -131,7 +131,7 @@ fn request(stream: &mut TcpStream) -> String {
 pub(crate) struct Fixed(pub(crate) &'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Material, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         async { Ok(Secret::new(self.0.into()).into()) }.boxed()
     }
 }

@@ -94,7 +94,7 @@ async fn what_proves_nothing_is_not_sent() {
     ] {
         let settings = Settings { client_auth: auth, ..settings(&fake.url("/token")) };
         let failure = with(settings, Arc::new(Fixed(bad))).fetch(&ask("read", &[])).await.unwrap_err();
-        assert!(matches!(&failure, Failure::Credential(what) if what.contains(why)), "{failure}");
+        assert!(matches!(&failure, Failure::Credential(what) if what.to_string().contains(why)), "{failure}");
         assert!(!failure.to_string().contains("hunter2"));
     }
     assert!(fake.requests().is_empty());

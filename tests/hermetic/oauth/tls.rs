@@ -9,7 +9,7 @@ use bursar::oauth::certificate::CertificateChain;
 use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::settings::Settings;
 use bursar::oauth::tls::{OwnRoots, Roots};
-use bursar::oauth::{Credential, Failure, Material, TokenEndpoint};
+use bursar::oauth::{Credential, Failure, Material, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -98,7 +98,7 @@ impl Own {
 }
 
 impl Credential for Own {
-    fn current(&self) -> BoxFuture<'_, Result<Material, String>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         async { Ok(self.0.clone()) }.boxed()
     }
 }
