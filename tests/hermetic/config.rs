@@ -210,6 +210,20 @@ fn stripe_faults(lines: &str) -> Vec<Fault> {
 }
 
 #[test]
+fn an_issuer_beside_a_token_endpoint_says_whom_assertions_are_for() {
+    let signed = format!("client_auth = \"private_key_jwt\"\nprivate_key = {KEY}\nissuer = \"https://a.example\"");
+    let elsewhere = format!("{signed}\nassertion_audience = \"urn:a\"");
+    let plain = format!("client_secret = {KEY}\nissuer = \"https://a.example\"");
+    for (lines, audience, warnings) in
+        [(signed, Some("https://a.example"), 0), (elsewhere, Some("urn:a"), 1), (plain, None, 1)]
+    {
+        let read = read(&stripe_by(&lines)).unwrap();
+        assert_eq!(read.settings.providers[&name("stripe")].signing.audience.as_deref(), audience, "{lines}");
+        assert_eq!(read.warnings.len(), warnings, "{:?}", read.warnings);
+    }
+}
+
+#[test]
 fn a_credential_of_another_way_is_never_accepted_without_effect() {
     for line in [
         format!("private_key = {KEY}"),
@@ -585,14 +599,16 @@ fn a_certificate_of_ours_can_be_read() {
 #[test]
 fn an_assertion_may_come_later_and_is_nobody_else_s() {
     let etc = Etc::new(&stripe_by("client_auth = \"federated_assertion\"\nassertion_file = \"a.jwt\"\n"));
+    let said =
+        |etc: &Etc| etc.warnings().into_iter().filter(|warning| warning.contains("assertion")).collect::<Vec<_>>();
     assert_eq!(etc.faults(), [""; 0]);
-    assert!(etc.warnings()[0].contains("there is no assertion"), "{:?}", etc.warnings());
+    assert!(said(&etc)[0].contains("there is no assertion"), "{:?}", said(&etc));
     let etc = etc.with("a.jwt", b"a.b.c");
     set_mode(&etc.path("."), 0o755);
     set_mode(&etc.path("a.jwt"), 0o644);
-    assert!(etc.warnings()[0].contains("everybody on this host may read the assertion"), "{:?}", etc.warnings());
+    assert!(said(&etc)[0].contains("everybody on this host may read the assertion"), "{:?}", said(&etc));
     set_mode(&etc.path("a.jwt"), 0o600);
-    assert_eq!(etc.warnings(), [""; 0]);
+    assert_eq!(said(&etc), [""; 0]);
 }
 
 fn set_mode(path: &Path, mode: u32) {

@@ -97,12 +97,14 @@ impl Reader<'_> {
     }
 }
 
-/// How assertions are signed.
+/// How assertions are signed. An issuer beside a token endpoint says whom they are for.
 pub(super) fn signing(said: &said::Provider) -> Signing {
+    let signs = matches!(said.client_auth, said::ClientAuth::ClientSecretJwt | said::ClientAuth::PrivateKeyJwt);
+    let issuer = said.issuer.as_deref().filter(|_| signs && said.token_endpoint.is_some());
     Signing {
         algorithm: said.signing_alg.map(signing_algorithm),
         key_id: said.key_id.as_deref().map(Into::into),
-        audience: said.assertion_audience.as_ref().map(|audience| audience.as_str().into()),
+        audience: said.assertion_audience.as_ref().map(|audience| audience.as_str()).or(issuer).map(Into::into),
     }
 }
 

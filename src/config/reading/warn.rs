@@ -29,7 +29,8 @@ pub(super) fn of(settings: &Settings, places: &Places) -> Vec<Fault> {
 
 fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut impl FnMut(&str, String, &str)) {
     let issuer = format!("{entry}.issuer");
-    if places.said(&issuer) && places.said(&format!("{entry}.token_endpoint")) {
+    let names_audience = provider.signing.audience.is_some() && !places.said(&format!("{entry}.assertion_audience"));
+    if places.said(&issuer) && places.said(&format!("{entry}.token_endpoint")) && !names_audience {
         let what = format!("`{issuer}` is not asked for metadata, since `token_endpoint` is given");
         warn(&issuer, what, "keep one of the two");
     }
