@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-/// The longest PEM text of a key that is read, in bytes: an RSA key of 8192 bits has less than half of it.
+/// The longest PEM text of a key that is read, in bytes: an RSA key of 4096 bits has a quarter of it.
 pub const MOST_KEY_BYTES: usize = 16 * 1024;
 
 /// An algorithm that `signing_alg` may name (RFC 7518 §3.1, RFC 8037 §3.1).
@@ -197,15 +197,13 @@ pub enum NotAKey {
     #[error("the private key is damaged: it is not PKCS #8 (RFC 5958)")]
     NotPkcs8,
     /// It is of a kind that bursar does not sign with.
-    #[error(
-        "the private key is of a kind that bursar does not sign with: use P-256, P-384, Ed25519, or RSA from 2048 bits"
-    )]
+    #[error("the private key is of a kind that bursar does not sign with: use P-256, P-384, Ed25519, or RSA")]
     Kind,
     /// It does not sign as `signing_alg` says.
     #[error("the private key does not sign with `signing_alg = \"{0}\"`: change the one, or the other")]
     Algorithm(&'static str),
     /// It was read, and cannot sign.
-    #[error("the private key cannot sign: it is damaged, or an RSA key below 2048 bits")]
+    #[error("the private key cannot sign: it is damaged, or an RSA key that has not 2048 to 4096 bits")]
     CannotSign,
 }
 
