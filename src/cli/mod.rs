@@ -12,6 +12,7 @@ mod exit;
 mod globals;
 mod man;
 mod reload;
+mod revoke;
 mod secret;
 mod show;
 mod status;
@@ -51,6 +52,7 @@ enum Verb {
     Whoami(whoami::Whoami),
     Status(status::Status),
     Reload(reload::Reload),
+    Revoke(revoke::Revoke),
     Audit(audit::Audit),
     Config(config::Config),
     Completions(completions::Completions),
@@ -109,6 +111,7 @@ impl Cli {
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
             Verb::Reload(verb) => verb.run(&globals),
+            Verb::Revoke(verb) => verb.run(&globals),
             Verb::Audit(verb) => verb.run(&globals),
             Verb::Config(verb) => verb.run(&globals),
             Verb::Completions(verb) => verb.run(&globals),
@@ -125,6 +128,11 @@ fn usage(error: &clap::Error) -> Exit {
         Ok(()) => Exit::Done,
         Err(_) => Exit::Failed,
     }
+}
+
+/// A verb whose room is not in this build.
+fn not_built(verb: &str) -> Outcome {
+    Err(Trouble::failed(format!("`bursar {verb}` is not available in this version")))
 }
 
 #[cfg(test)]
@@ -176,6 +184,8 @@ mod tests {
             "whoami --json",
             "--json status",
             "reload",
+            "revoke stripe",
+            "revoke local/stripe-api-key --json",
             "audit verify --dir /var/lib/bursar/audit",
             "audit query 0a1b2c3d-17",
             "audit query -f",

@@ -9,14 +9,14 @@ use crate::rig::{Agent, Answer, BASIC, Registration, needs_root};
 const SHORT: &str = "60";
 
 /// The token is good at the server, for exactly these scopes, and the answer says so.
-async fn accepted(oidc: &Oidc, answer: &Answer, scopes: &str) {
+pub(crate) async fn accepted(oidc: &Oidc, answer: &Answer, scopes: &str) {
     assert_eq!((answer.status, &answer.body["scope"]), (200, &json!(scopes)), "{answer:?}");
     let told = oidc.introspect(answer.token().as_bytes()).await;
     assert_eq!((&told["active"], &told["scope"]), (&json!(true), &json!(scopes)));
 }
 
 /// The answer is this error, has a record, and the record says the same.
-fn refused(agent: &Agent, answer: &Answer, status: u16, code: &str) -> Value {
+pub(crate) fn refused(agent: &Agent, answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!((answer.status, &answer.body["error"]), (status, &json!(code)), "{answer:?}");
     let record = agent.record(answer);
     assert_eq!((&record["kind"], &record["code"]), (&json!("refusal"), &json!(code)));

@@ -7,4 +7,6 @@ mod jose;
 mod oauth;
 mod outage;
 mod peers;
+mod proofs;
+mod proofs_agent;
 mod rig;
