@@ -32,7 +32,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 34] = [
+pub const TARGETS: [Target; 35] = [
     target("token_form", api::token_form, QUICK),
     target("form_guard", api::form_guard, QUICK),
     target("traceparent", audit::traceparent, QUICK),
@@ -52,6 +52,7 @@ pub const TARGETS: [Target; 34] = [
     target("json_object", oauth::json_object, QUICK),
     target("withheld", oauth::withheld, QUICK),
     target("ca_file", oauth::ca_file, QUICK),
+    target("reject_form", api::reject_form, QUICK),
     target("signing_key", oauth::signing_key, SLOW),
     target("certificate", oauth::certificate, QUICK),
     target("federated", oauth::federated, QUICK),

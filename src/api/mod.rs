@@ -9,5 +9,5 @@ mod routes;
 pub mod socket;
 
 pub use admin::operators;
-pub use form::{Carrier, Malformed, TokenForm, form_guarded, guarded};
+pub use form::{Carrier, Malformed, RejectForm, TokenForm, form_guarded, guarded};
 pub use routes::applications;
