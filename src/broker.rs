@@ -9,6 +9,7 @@
 //! [`Permit`]: crate::access::Permit
 
 mod case;
+mod catalogue;
 mod refused;
 mod views;
 
@@ -38,8 +39,9 @@ use crate::time::{Clock, Moment};
 use crate::token::{Provider, Rejection};
 
 use case::Case;
+pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
 pub use refused::{Done, Refused, Why};
-pub use views::{ProviderStatus, Readiness, Status, Whoami};
+pub use views::{Status, Whoami};
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
@@ -55,6 +57,8 @@ pub struct Rules {
     pub policy: Snapshot,
     /// What there is to have.
     pub providers: BTreeMap<Name, Arc<Provider>>,
+    /// What the catalogue says of them.
+    pub about: BTreeMap<Name, About>,
     /// Where secrets live.
     pub shelf: Shelf,
     /// How often one workload may ask.
@@ -278,6 +282,19 @@ impl Broker {
         let permit = case.permit(&rules, Resource::Agent).await?;
         let status = Status::of(self, &rules);
         case.operated(&permit, Ok(status), |_| String::new()).await
+    }
+
+    /// The catalogue: what this host depends on and how it does, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn providers(&self, peer: &Peer) -> Result<Done<Vec<ProviderStatus>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let providers = catalogue::of(self, &rules);
+        case.operated(&permit, Ok(providers), |_| String::new()).await
     }
 
     /// What bursar sees of a peer, and what it may ask for. It tells the peer of nothing but itself, and has no record.

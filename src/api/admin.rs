@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::form;
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use crate::access::{Action, Role, SecretId};
-use crate::broker::{Broker, Done, Refused, Why};
+use crate::broker::{Broker, Done, ProviderStatus, Refused, Why};
 use crate::fault::{Fault, Faults};
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -22,6 +22,7 @@ use crate::store::MOST_VALUE_BYTES;
 pub fn operators(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/providers", get(providers))
         .route("/reload", post(reload))
         .route("/secrets", get(list))
         .route("/secrets/{*id}", put(store))
@@ -38,6 +39,19 @@ type From = Extension<Arc<Peer>>;
 async fn status(broker: Door, peer: From, headers: HeaderMap) -> Response {
     match form::guarded(&headers) {
         Ok(()) => shown(broker.status(&peer).await, |status| status),
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
+    }
+}
+
+/// The catalogue.
+#[derive(Serialize)]
+struct Catalogue {
+    providers: Vec<ProviderStatus>,
+}
+
+async fn providers(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => shown(broker.providers(&peer).await, |providers| Catalogue { providers }),
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
     }
 }

@@ -11,6 +11,7 @@ mod excerpt;
 mod exit;
 mod globals;
 mod man;
+mod providers;
 mod reload;
 mod secret;
 mod show;
@@ -50,6 +51,7 @@ enum Verb {
     Secret(secret::Secret),
     Whoami(whoami::Whoami),
     Status(status::Status),
+    Providers(providers::Providers),
     Reload(reload::Reload),
     Audit(audit::Audit),
     Config(config::Config),
@@ -77,11 +79,12 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 12] = [
+const IDLE: [(&str, &[&str]); 13] = [
     ("token", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
     ("status", &["socket"]),
+    ("providers", &["socket"]),
     ("reload", &["socket"]),
     ("dev", &["socket", "admin_socket"]),
     ("agent", &["socket", "admin_socket"]),
@@ -108,6 +111,7 @@ impl Cli {
             Verb::Secret(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
+            Verb::Providers(verb) => verb.run(&globals),
             Verb::Reload(verb) => verb.run(&globals),
             Verb::Audit(verb) => verb.run(&globals),
             Verb::Config(verb) => verb.run(&globals),
@@ -175,6 +179,8 @@ mod tests {
             "secret accept local",
             "whoami --json",
             "--json status",
+            "providers",
+            "providers stripe --json",
             "reload",
             "audit verify --dir /var/lib/bursar/audit",
             "audit query 0a1b2c3d-17",

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
-
 use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
@@ -15,6 +13,7 @@ use crate::retry::Rate;
 
 pub use super::said::{Format, Level};
 pub use crate::audit::Durability;
+pub use crate::broker::About;
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
 pub use crate::token::Share;
@@ -176,19 +175,6 @@ pub struct Provider {
     pub budget: Option<Rate>,
     /// What the catalogue says of it.
     pub about: About,
-    /// What it belongs to.
-    pub tags: Vec<Name>,
-}
-
-/// What the catalogue says of a provider.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// Who answers for it.
-    pub owner: Option<String>,
-    /// Where it is written what to do when it fails.
-    pub runbook: Option<Url>,
-    /// What kind of data its tokens open.
-    pub data_class: Option<String>,
 }
 
 /// The audit log.
@@ -244,6 +230,6 @@ impl Settings {
     /// Every provider, with its tags.
     #[must_use]
     pub fn provider_tags(&self) -> BTreeMap<Name, Vec<Name>> {
-        self.providers.iter().map(|(name, provider)| (name.clone(), provider.tags.clone())).collect()
+        self.providers.iter().map(|(name, provider)| (name.clone(), provider.about.tags.clone())).collect()
     }
 }

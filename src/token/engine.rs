@@ -19,7 +19,7 @@ use crate::name::Name;
 use crate::oauth::{Ask, Failure, TokenEndpoint};
 use crate::retry::{Backoff, Quotas, Rate};
 use crate::secret::Secret;
-use crate::time::Clock;
+use crate::time::{Clock, Wall};
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
 const TICK: Duration = Duration::from_secs(30);
@@ -70,6 +70,17 @@ pub enum Share {
     Workload,
     /// All workloads of the host share one: for servers that meter tokens.
     Host,
+}
+
+impl Share {
+    /// The word in the configuration and in what operators see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Host => "host",
+        }
+    }
 }
 
 /// A provider and the tokens that are held of it.
@@ -227,6 +238,12 @@ impl Provider {
     #[must_use]
     pub fn outage_budget(&self) -> Option<Duration> {
         self.cache.ends_first(self.engine.clock.now())
+    }
+
+    /// When the first of the tokens that are held ends, in use or not.
+    #[must_use]
+    pub fn expires_first(&self) -> Option<Wall> {
+        self.cache.expires_first(self.engine.clock.now())
     }
 
     /// How many tokens are held that are alive.

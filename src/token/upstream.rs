@@ -69,6 +69,8 @@ pub struct Health {
     pub last_failure: Option<Failure>,
     /// How long until it is asked again; zero if it may be asked now.
     pub rests: Duration,
+    /// How many requests it may get at once; none where it has no `budget`.
+    pub budget_left: Option<u32>,
 }
 
 impl Upstream {
@@ -142,6 +144,7 @@ impl Upstream {
             failures: state.failures,
             last_failure: state.last_failure.clone().filter(|_| state.failures > 0),
             rests: state.rests(now),
+            budget_left: state.budget.as_ref().map(|budget| budget.left(now.boot)),
         }
     }
 

@@ -7,6 +7,7 @@ mod endpoint;
 mod floods;
 mod freshness;
 mod hostile;
+mod observed;
 mod operators;
 mod reload;
 mod rig;

@@ -103,7 +103,7 @@ fn what_was_said_becomes_what_is_meant() {
     assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
     assert_eq!((stripe.timeout, stripe.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
     assert_eq!(stripe.ca_file.as_deref(), Some(Path::new("/base/etc/ca.pem")), "relative to the file");
-    assert_eq!(stripe.tags, [name("a"), name("b")]);
+    assert_eq!(stripe.about.tags, [name("a"), name("b")]);
 }
 
 #[test]
@@ -312,6 +312,29 @@ fn what_is_probably_not_meant_is_a_warning() {
         let warnings = read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
         assert_eq!(warnings.iter().map(|warning| warning.place.key.as_str()).collect::<Vec<_>>(), [key]);
     }
+}
+
+#[test]
+fn a_refresh_that_would_come_too_late_is_a_warning_with_its_numbers() {
+    let warned = |lines: &str| read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
+    assert_eq!(warned("refresh_at = 0.94"), [], "18 s are enough for three attempts of 5 s");
+    let warnings = warned("refresh_at = 0.95");
+    assert_fault(&warnings, "provider.stripe.refresh_at", "leaves a token of five minutes 15 s");
+    assert_fault(
+        &warnings,
+        "provider.stripe.refresh_at",
+        "3 attempts of `timeout` 5 s with their waits take up to 18 s",
+    );
+    assert_eq!(
+        warnings[0].help.as_deref(),
+        Some("refresh at 0.94 at the latest, or shorten `timeout`; longer tokens leave more")
+    );
+    let slow = warned("timeout = \"2m\"");
+    assert_eq!(
+        slow[0].help.as_deref(),
+        Some("shorten `timeout`: a caller who has no token waits for it as well"),
+        "no `refresh_at` would help"
+    );
 }
 
 #[test]
