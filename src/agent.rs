@@ -9,22 +9,23 @@ mod sockets;
 mod stores;
 
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, getrlimit};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::access::Role;
 use crate::api::connection::{Listening, Shared, serve};
-use crate::api::{applications, operators};
+use crate::api::{applications, operators, scrape};
 use crate::audit::keys::{self, Keys};
 use crate::audit::stores::NotAsKnown;
 use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Start};
-use crate::broker::{Broker, Reread};
+use crate::broker::{Broker, Reread, tell_of_changes};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
 use crate::fault::{Fault, Faults};
@@ -77,6 +78,14 @@ pub enum NotStarted {
     /// A socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] NotListening),
+    /// `metrics.listen` cannot be served.
+    #[error("`metrics.listen` `{address}` cannot be listened at: {error}; choose another port, or take it out")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
     /// What systemd passed on cannot be used.
     #[error(transparent)]
     Inherited(#[from] NotInherited),
@@ -180,11 +189,25 @@ impl Agent {
             sources: Arc::new(Sources::new(clock, roots(&read.settings)?)),
             drain: draining,
         };
-        let serving = serve_all(sockets, &shared)?;
+        let scraped = Arc::new(scrape::Sources {
+            broker: Arc::clone(&broker),
+            applications: Arc::clone(&shared.admission),
+            // Applications that use up every connection must not keep the operator out.
+            operators: Admission::new(Shares::OPERATORS),
+        });
+        let mut serving = serve_all(sockets, &shared, &scraped)?;
+        if let Some(address) = read.settings.metrics {
+            let listener = scrape::listen(address).and_then(TcpListener::from_std);
+            let listener = listener.map_err(|error| NotStarted::Metrics { address, error })?;
+            let there = listener.local_addr().unwrap_or(address);
+            tracing::info!("metrics are served at http://{there}/metrics");
+            serving.spawn(scrape::serve(listener, scraped, shared.drain.clone()));
+        }
         let mut background = JoinSet::new();
         let of_the_moment = Arc::clone(&broker);
         background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
+        background.spawn(tell_of_changes(Arc::clone(&broker)));
         Ok(Self { broker, journal, drain, serving, background, warnings })
     }
 
@@ -219,8 +242,9 @@ async fn close(journal: &Journal, stores: &Stores, reason: &'static str) -> Resu
     journal.stop(reason).await.and(restated)
 }
 
-fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotStarted> {
-    let (applications, operators) = (applications(Arc::clone(&shared.broker)), operators(Arc::clone(&shared.broker)));
+fn serve_all(sockets: Vec<Socket>, shared: &Shared, scraped: &Arc<scrape::Sources>) -> Result<JoinSet<()>, NotStarted> {
+    let broker = || Arc::clone(&shared.broker);
+    let (applications, operators) = (applications(broker()), operators(broker(), Arc::clone(scraped)));
     let mut serving = JoinSet::new();
     for Socket { listener, role, workload, bound } in sockets {
         let listener = UnixListener::from_std(listener).map_err(NotStarted::Runtime)?;
@@ -230,8 +254,7 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotSt
         };
         let mut shared = shared.clone();
         if role == Role::Operator {
-            // Applications that use up every connection must not keep the operator out.
-            shared.admission = Admission::new(Shares::OPERATORS);
+            shared.admission = Arc::clone(&scraped.operators);
         }
         serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }

@@ -10,8 +10,10 @@
 
 mod case;
 mod catalogue;
+mod metrics;
 mod refused;
 mod views;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +24,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 
 use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
-use crate::account::{Lease, Terms, TokenTerms};
+use crate::account::{Freshness, Lease, Terms, TokenTerms};
 use crate::audit::{
     Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload,
     Standing, TraceId,
@@ -40,8 +42,10 @@ use crate::token::{Provider, Rejection};
 
 use case::Case;
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
+use metrics::Counts;
 pub use refused::{Done, Refused, Why};
 pub use views::{Status, Whoami};
+pub use watch::tell_of_changes;
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
@@ -91,6 +95,7 @@ pub struct Broker {
     /// What each workload has had of its requests.
     requests: Mutex<Quotas>,
     draining: AtomicBool,
+    counts: Counts,
 }
 
 /// A request for a token, as understood.
@@ -118,8 +123,9 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, requests, draining) = Default::default();
-        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, reloading, requests, draining }
+        let (reloading, requests, draining, counts) = Default::default();
+        let rules = ArcSwap::from_pointee(rules);
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts }
     }
 
     /// Hands a workload the token that policy allows it.
@@ -128,6 +134,13 @@ impl Broker {
     /// [`Refused`], with the record of it where there is one.
     pub async fn token(&self, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
         let began = self.clock.now();
+        let answer = self.token_since(began, peer, ask).await;
+        let ended = answer.as_ref().map_or_else(|_| self.clock.now(), Released::at);
+        self.counts.answered(&answer, ended.since(began));
+        answer
+    }
+
+    async fn token_since(&self, began: Moment, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
         let rules = self.rules.load_full();
         let case = Case { broker: self, peer, action: Action::Token, trace: ask.trace };
 
@@ -139,14 +152,16 @@ impl Broker {
         let lease = case.obtained(provider.obtain(permit, ask.min_ttl).await).await?;
         let took = self.clock.now().since(began);
         let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
-        let receipt = self.journal.append(&record).await?;
+        let receipt = case.recorded(&record).await?;
         let now = self.clock.now();
         if now.since(began) > VERDICT_HOLDS {
             // The provider or the disk hung, and policy may have changed since. The log over-reports.
             let why = Why::TemporarilyUnavailable { wait: Duration::from_secs(1) };
-            return Err(Refused { why, decision: Some(receipt.decision()) });
+            return Err(case.counted(Refused { why, decision: Some(receipt.decision()) }));
         }
-        release(lease, receipt, now)
+        let released = release(lease, receipt, now).map_err(|refused| case.counted(refused))?;
+        provider.counts.served.count(released.freshness().as_str());
+        Ok(released)
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
@@ -197,7 +212,7 @@ impl Broker {
         let place = case.place(&rules, &permit, id).await?;
         let began = self.clock.now();
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
-        let intent = self.journal.append(&Record::Intent(intent)).await?.decision().index;
+        let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;
         let stored = self.store(&place, value).await;
         // It may be the credential for which a provider has refused us.
         rules.providers.values().for_each(|provider| provider.forgive());
@@ -257,6 +272,12 @@ impl Broker {
     /// Everything that is wrong; the old rules stay.
     pub async fn reload_unasked(&self) -> Result<(), Faults> {
         let _alone = self.reloading.lock().await;
+        let reloaded = self.reload_alone().await;
+        self.counts.reloaded(reloaded.is_ok(), self.clock.now().wall);
+        reloaded
+    }
+
+    async fn reload_alone(&self) -> Result<(), Faults> {
         let reread = self.reread.reread().await;
         let faults = reread.as_ref().err().map(ToString::to_string);
         let snapshot =
@@ -282,6 +303,18 @@ impl Broker {
         let permit = case.permit(&rules, Resource::Agent).await?;
         let status = Status::of(self, &rules);
         case.operated(&permit, Ok(status), |_| String::new()).await
+    }
+
+    /// Whether this peer may see how the agent is: an operator who may ask for its status.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn may_see(&self, peer: &Peer) -> Result<Done<()>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        case.operated(&permit, Ok(()), |()| String::new()).await
     }
 
     /// The catalogue: what this host depends on and how it does, for an operator.
@@ -423,6 +456,11 @@ impl Released {
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    fn freshness(&self) -> Freshness {
+        let Terms::Token(TokenTerms { freshness, .. }) = &self.terms;
+        *freshness
     }
 
     /// The record of it.

@@ -1,4 +1,6 @@
-//! (E) Log lines for operators: `tracing` on standard error, as text or JSON.
+//! (E) Log lines for operators: `tracing` on standard error, as text or JSON. What is counted is in `metrics`.
+
+pub mod metrics;
 
 use std::fmt;
 use std::io::IsTerminal;

@@ -3,6 +3,7 @@
 //! Paths are as the rooms open them: what was relative stands below the folder of the file that said it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Settings {
     pub secrets: BTreeMap<Name, Secret>,
     /// The audit log.
     pub audit: Audit,
+    /// Where `/metrics` is served over HTTP: an address of this host alone.
+    pub metrics: Option<SocketAddr>,
     /// What one application or one uid may take up.
     pub limits: Limits,
 }

@@ -181,6 +181,22 @@ pub(super) enum Answer {
     Refuse(Unavailable),
 }
 
+impl Answer {
+    /// The word in metrics.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Serve(good) | Self::ServeAndRefresh(good, _) => match good.freshness {
+                Freshness::Fresh => "hit",
+                Freshness::Ahead => "ahead",
+                Freshness::Stale => "stale",
+            },
+            Self::Fetch(..) => "fetch",
+            Self::Join(_) => "join",
+            Self::Refuse(_) => "refuse",
+        }
+    }
+}
+
 /// A token that may be served.
 #[derive(Debug)]
 pub(super) struct Good {

@@ -10,7 +10,7 @@ use super::cache::{Answer, Cache, Entry, Good, Key, Landed, Landing, Takeoff};
 use super::room::{MOST_BYTES, Room};
 use super::turns::Turns;
 use super::upstream::{Health, Upstream};
-use super::{Catalogue, Held, Unavailable, Unobtained};
+use super::{Catalogue, Counts, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
 use crate::audit::{Actor, Effect, Intent, Journal, Outcome, OutcomeOf, Record};
@@ -91,6 +91,8 @@ pub struct Provider {
     pub resource: Resource,
     /// How its tokens are kept.
     pub settings: Settings,
+    /// What is counted of it.
+    pub counts: Arc<Counts>,
     upstream: Upstream,
     engine: Arc<Engine>,
     cache: Arc<Cache>,
@@ -140,11 +142,12 @@ impl Provider {
     #[must_use]
     pub fn new(name: Name, settings: Settings, endpoints: Vec<Arc<dyn TokenEndpoint>>, engine: Arc<Engine>) -> Self {
         let resource = Resource::Provider(name.clone());
-        let (cache, turns) = Default::default();
+        let (cache, turns, counts) = <(_, _, Arc<Counts>)>::default();
         engine.room.share(&cache);
         let limits = (settings.timeout, settings.budget);
-        let upstream = Upstream::new(endpoints, limits, Arc::clone(&engine.clock), Arc::clone(&engine.random));
-        Self { name, resource, settings, upstream, engine, cache, turns }
+        let (clock, random) = (Arc::clone(&engine.clock), Arc::clone(&engine.random));
+        let upstream = Upstream::new(endpoints, limits, clock, random, Arc::clone(&counts));
+        Self { name, resource, settings, counts, upstream, engine, cache, turns }
     }
 
     /// The token that `permit` allows, alive for `min_ttl` at least: held, or fetched, in one flight for all who ask for
@@ -171,7 +174,9 @@ impl Provider {
         let now = self.engine.clock.now();
         let key = Key::of(access, self.settings.share == Share::Host);
         let entry = self.cache.entry(key, &access.who.name, now)?;
-        let landed = match entry.ask(min_ttl, now) {
+        let answer = entry.ask(min_ttl, now);
+        self.counts.cache.count(answer.as_str());
+        let landed = match answer {
             Answer::Serve(good) => return Ok(good),
             Answer::ServeAndRefresh(good, takeoff) => {
                 self.launch(entry, takeoff, None);

@@ -138,7 +138,7 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
-         [metrics]\nlisten = \"127.0.0.1:9464\"\n[telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
+         [telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
@@ -152,7 +152,6 @@ fn what_is_not_built_is_refused_with_its_place() {
         "audit.forward",
         "audit.retention",
         "audit.witness",
-        "metrics.listen",
         "provider.stripe.private_key",
         "secret.key.field",
         "secret.key.rotation",
@@ -311,6 +310,24 @@ fn what_is_probably_not_meant_is_a_warning() {
     ] {
         let warnings = read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
         assert_eq!(warnings.iter().map(|warning| warning.place.key.as_str()).collect::<Vec<_>>(), [key]);
+    }
+}
+
+#[test]
+fn metrics_are_served_to_this_host_alone() {
+    let listen = |address: &str| read(&format!("{STRIPE}\n[metrics]\nlisten = \"{address}\"\n"));
+    for address in ["127.0.0.1:9464", "[::1]:9464"] {
+        assert_eq!(listen(address).unwrap().settings.metrics.unwrap().to_string(), address);
+    }
+    for (address, what) in [
+        ("0.0.0.0:9464", "not an address of this host alone"),
+        ("[::]:9464", "not an address of this host alone"),
+        ("192.0.2.1:9464", "not an address of this host alone"),
+        ("localhost:9464", "not an address with a port"),
+        ("127.0.0.1", "not an address with a port"),
+    ] {
+        let faults: Vec<_> = listen(address).unwrap_err().iter().cloned().collect();
+        assert_fault(&faults, "metrics.listen", what);
     }
 }
 

@@ -5,6 +5,7 @@ mod provider;
 mod store;
 mod warn;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::address::NotUsable;
@@ -49,7 +50,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&mut self, said: Said) -> Settings {
-        let Said { agent, attest, log, metrics: _, telemetry: _, store, provider, secret, audit, limits } = said;
+        let Said { agent, attest, log, metrics, telemetry: _, store, provider, secret, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
         let stores = store.into_iter().map(|(name, store)| {
@@ -65,9 +66,27 @@ impl Reader<'_> {
             providers: self.providers(provider, &known),
             secrets: self.secrets(secret, &known),
             audit: self.audit(audit, &agent.state_dir),
+            metrics: metrics.listen.and_then(|text| self.loopback("metrics.listen", &text)),
             limits: self.limits(&limits),
             agent,
         }
+    }
+
+    /// An address and port that nobody beyond this host can reach.
+    fn loopback(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => return Some(address),
+            Ok(_) => {
+                let help =
+                    "use `127.0.0.1` or `[::1]`; for a scraper elsewhere, let a proxy that knows it stand before";
+                self.fault(key, format!("`{key}` is not an address of this host alone"), Some(help.to_owned()));
+            }
+            Err(_) => {
+                let help = "write address and port, as in `127.0.0.1:9464` or `[::1]:9464`";
+                self.fault(key, format!("`{key}` is not an address with a port"), Some(help.to_owned()));
+            }
+        }
+        None
     }
 
     fn audit(&mut self, said: said::Audit, state_dir: &Path) -> Audit {

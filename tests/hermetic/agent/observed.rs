@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::endpoint::{Act, grant, json as said};
 use super::rig::{Plan, Rig};
+use super::wire::within;
 
 /// `stripe` as the catalogue of a rig shows it, with what its entry says for people.
 const ABOUT: &str = "[provider.shop]\ntoken_endpoint = \"http://ENDPOINT/token\"\nclient_id = \"bursar\"\n\
@@ -71,4 +72,114 @@ async fn what_the_catalogue_says_can_be_changed_without_losing_a_token() {
     assert_eq!(rig.run(&["reload"]).await.status.code(), Some(0));
     assert_eq!(shop(&rig).await["owner"], "shop");
     assert_eq!(rig.token("checkout", "shop", "").await.token(), token);
+}
+
+/// The page as the admin socket serves it.
+async fn page(rig: &Rig) -> String {
+    let reply = rig.operate("GET", "/metrics", "").await;
+    assert_eq!(reply.status, 200);
+    String::from_utf8(reply.body).unwrap()
+}
+
+/// The value of a sample, written as it stands in the page.
+fn value(page: &str, sample: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_where_a_scraper_reads_it() {
+    let rig = rig().await;
+    rig.endpoint.plays(|asked| Act::Say(grant(asked.nth, 300)));
+    for _ in 0..3 {
+        rig.token("checkout", "shop", "").await.token();
+    }
+    rig.token("reports", "shop", "").await;
+    rig.token("checkout", "missing", "").await;
+    rig.token("checkout", "no-such-provider", "").await;
+    rig.run(&["reload"]).await;
+    let page = page(&rig).await;
+    for (sample, wanted) in [
+        ("bursar_ready", 1.0),
+        ("bursar_tokens_served_total{provider=\"shop\",freshness=\"fresh\"}", 3.0),
+        ("bursar_cache_results_total{provider=\"shop\",result=\"fetch\"}", 1.0),
+        ("bursar_cache_results_total{provider=\"shop\",result=\"hit\"}", 2.0),
+        ("bursar_upstream_requests_total{provider=\"shop\",outcome=\"granted\"}", 1.0),
+        ("bursar_upstream_requests_total{provider=\"missing\",outcome=\"credential\"}", 1.0),
+        ("bursar_upstream_seconds_count{provider=\"shop\"}", 1.0),
+        ("bursar_request_seconds_count{outcome=\"granted\"}", 3.0),
+        ("bursar_request_seconds_count{outcome=\"refused\"}", 3.0),
+        ("bursar_refusals_total{code=\"access_denied\"}", 2.0),
+        ("bursar_refusals_total{code=\"temporarily_unavailable\"}", 1.0),
+        ("bursar_verdicts_total{verdict=\"deny\"}", 1.0),
+        ("bursar_provider_breaker{provider=\"shop\",endpoint=\"0\",state=\"passing\"}", 1.0),
+        ("bursar_provider_failures{provider=\"missing\"}", 1.0),
+        ("bursar_provider_budget_left{provider=\"shop\"}", 29.0),
+        ("bursar_tokens_held{provider=\"shop\"}", 1.0),
+        ("bursar_reloads_total{result=\"done\"}", 1.0),
+        ("bursar_reload_successful", 1.0),
+        ("bursar_journal_failing", 0.0),
+        ("bursar_connections_limit{socket=\"operators\"}", 32.0),
+    ] {
+        assert_eq!(value(&page, sample), Some(wanted), "{sample} in\n{page}");
+    }
+    let stop = value(&page, "bursar_provider_hard_stop_seconds{provider=\"shop\"}").unwrap();
+    assert!((200.0..=300.0).contains(&stop), "{stop}");
+    let commits = value(&page, "bursar_journal_commit_seconds_count").unwrap();
+    assert!(commits > 3.0, "{commits}");
+    assert!(!page.contains("no-such-provider") && !page.contains("checkout"), "no label is a workload's to write");
+}
+
+#[tokio::test]
+async fn a_scraper_of_this_host_reads_the_same_page_and_nothing_else() {
+    let tables = format!("[metrics]\nlisten = \"127.0.0.1:0\"\n{ABOUT}");
+    let rig = Plan { tables, ..Plan::default() }.raise().await;
+    let said = rig.said();
+    let address =
+        said.split("http://").find_map(|rest| rest.split_once("/metrics").map(|(address, _)| address)).unwrap();
+    let scrape = async |request: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within(tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)).await.unwrap();
+        answer
+    };
+    let got = scrape(&format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
+    assert!(got.starts_with("HTTP/1.1 200") && got.contains("text/plain; version=0.0.4"), "{got}");
+    let names = |page: &str| page.lines().filter(|line| line.starts_with("# ")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(&got), names(&page(&rig).await));
+    for (request, status) in [
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", 403),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405),
+    ] {
+        let answer = scrape(request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_refused_is_said_once_with_who_answers_for_it() {
+    let rig = rig().await;
+    rig.endpoint.plays(|_| Act::Say(said("401 Unauthorized", r#"{"error":"invalid_client"}"#)));
+    for _ in 0..5 {
+        rig.token("checkout", "shop", "").await;
+    }
+    let lines =
+        |rig: &Rig| rig.said().lines().filter(|line| line.contains("own credential")).map(str::to_owned).collect();
+    let told: Vec<String> = within(async {
+        loop {
+            let told: Vec<String> = lines(&rig);
+            if !told.is_empty() {
+                return told;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let [line] = &told[..] else { panic!("{told:?}") };
+    for part in ["`bursar secret put`", "provider=shop", "owner=\"payments\"", "runbook=\"https://wiki.example/shop\""]
+    {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
 }
