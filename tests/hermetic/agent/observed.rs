@@ -183,3 +183,75 @@ async fn a_credential_that_is_refused_is_said_once_with_who_answers_for_it() {
         assert!(line.contains(part), "{part} is not in {line}");
     }
 }
+
+const TABLE: &str = include_str!("../../../docs/operations/metrics.md");
+const ALERTS: &str = include_str!("../../../docs/operations/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../../docs/operations/dashboard.json");
+const RUNBOOK: &str = include_str!("../../../docs/operations/README.md");
+
+/// Name, kind and help of every metric of a page.
+fn families(page: &str) -> Vec<(&str, &str, &str)> {
+    let lines: Vec<_> = page.lines().filter(|line| line.starts_with("# ")).collect();
+    lines
+        .chunks(2)
+        .map(|pair| {
+            let (name, help) = pair[0].strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
+            let kind = pair[1].strip_prefix(&format!("# TYPE {name} ")).unwrap();
+            (name, kind, help)
+        })
+        .collect()
+}
+
+/// Every name of ours in `text`, without the suffixes of a histogram.
+fn named(text: &str) -> Vec<&str> {
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let starts = text.match_indices("bursar_").filter(|(at, _)| !text[..*at].ends_with(word));
+    let names = starts.map(|(at, _)| text[at..].split(|c| !word(c)).next().unwrap());
+    names.map(|name| name.strip_suffix("_bucket").unwrap_or(name)).collect()
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_table_and_every_one_that_is_named_exists() {
+    let rig = Rig::new().await;
+    let page = page(&rig).await;
+    let families = families(&page);
+    assert!(families.iter().all(|(_, _, help)| help.len() > 10), "{families:?}");
+    let rows: String = families.iter().map(|(name, kind, help)| format!("| `{name}` | {kind} | {help} |\n")).collect();
+    let wanted = format!("<!-- metrics -->\n| metric | kind | is |\n|---|---|---|\n{rows}<!-- end -->\n");
+    let start = TABLE.find("<!-- metrics -->").unwrap();
+    if std::env::var_os("BURSAR_WRITE_DOCS").is_some() {
+        std::fs::write("docs/operations/metrics.md", format!("{}{wanted}", &TABLE[..start])).unwrap();
+    } else {
+        assert!(TABLE[start..] == wanted, "metrics.md is old: run this test with BURSAR_WRITE_DOCS=1");
+    }
+    for text in [ALERTS, DASHBOARD, RUNBOOK] {
+        for name in named(text) {
+            assert!(families.iter().any(|(known, _, _)| *known == name), "`{name}` is no metric");
+        }
+    }
+    let shown = [ALERTS, DASHBOARD].concat();
+    let unseen = ["bursar_tokens_held", "bursar_connections_limit", "bursar_secrets_held"];
+    let seen = |name: &str| named(&shown).contains(&name) || unseen.contains(&name) || name.ends_with("_bytes");
+    for (name, ..) in families {
+        assert!(seen(name) || name.starts_with("bursar_reload"), "nobody looks at `{name}`");
+    }
+    serde_json::from_str::<Value>(DASHBOARD).unwrap();
+}
+
+#[test]
+fn every_alert_says_what_to_do_and_where_that_is_written() {
+    let anchors: Vec<_> = RUNBOOK
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(|heading| heading.to_lowercase().replace(':', "").replace(' ', "-"))
+        .collect();
+    let rules: Vec<_> = ALERTS.split("- alert: ").skip(1).collect();
+    assert!(rules.len() > 10);
+    for rule in rules {
+        for key in ["expr: ", "severity: ", "summary: \"", "action: \"", "runbook: \"README.md#"] {
+            assert_eq!(rule.matches(key).count(), 1, "{key} in {rule}");
+        }
+        let anchor = rule.split("README.md#").nth(1).unwrap().split('"').next().unwrap();
+        assert!(anchors.iter().any(|known| known == anchor), "no section `{anchor}`");
+    }
+}
