@@ -35,7 +35,8 @@ use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
 use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
-use crate::telemetry::Log;
+use crate::telemetry::trace::Tracer;
+use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
@@ -169,7 +170,17 @@ impl Agent {
 
         let Rooms { shelf, journal, keys, clock, random } = rooms;
         let fingerprints = keys.current().clone();
-        let engine = Arc::new(Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints));
+        let mut background = JoinSet::new();
+        let agent = read.settings.agent.id.as_ref().map_or_else(|| made_id(&keys), ToString::to_string);
+        let tracer = read.settings.otlp.as_ref().map_or_else(Tracer::default, |to| {
+            let (tracer, trails) = Tracer::new(Arc::clone(&random));
+            let collector = otlp::Collector { address: to.address, path: to.path.clone(), agent };
+            background.spawn(otlp::send(collector, trails, tracer.dropped().unwrap_or_default()));
+            tracer
+        });
+        let mut engine = Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints);
+        engine.tracer = tracer.clone();
+        let engine = Arc::new(engine);
         let reader = Reader {
             file: file.to_owned(),
             shelf,
@@ -180,7 +191,8 @@ impl Agent {
         let (rules, draft) = reader.rules(&read, book)?;
         reader.enact(read.settings.clone(), draft);
         let reread: Arc<dyn Reread> = Arc::new(reader);
-        let broker = Arc::new(Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread));
+        let broker = Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread).traced(tracer);
+        let broker = Arc::new(broker);
 
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
@@ -203,7 +215,6 @@ impl Agent {
             tracing::info!("metrics are served at http://{there}/metrics");
             serving.spawn(scrape::serve(listener, scraped, shared.drain.clone()));
         }
-        let mut background = JoinSet::new();
         let of_the_moment = Arc::clone(&broker);
         background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
@@ -269,7 +280,7 @@ fn open_journal(
 ) -> Result<Journal, AuditError> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let made_id = format!("agent-{:08x}", u32::from_be_bytes(keys.log.prefix()));
+    let made_id = made_id(keys);
     let agent = settings.agent.id.as_ref().map_or(made_id.as_str(), |id| id.as_str());
     let start = Start {
         log: keys.log,
@@ -283,6 +294,11 @@ fn open_journal(
         policy: book.map(|book| book.policy.digest()),
     };
     Journal::open(&audit_settings(&settings.audit), &start, clock)
+}
+
+/// What the agent is called where nobody has named it.
+fn made_id(keys: &Keys) -> String {
+    format!("agent-{:08x}", u32::from_be_bytes(keys.log.prefix()))
 }
 
 fn audit_settings(audit: &meant::Audit) -> audit::Settings {

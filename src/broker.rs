@@ -37,6 +37,7 @@ use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
+use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
 use crate::time::{Clock, Moment};
 use crate::token::{Provider, Rejection};
 
@@ -96,6 +97,7 @@ pub struct Broker {
     requests: Mutex<Quotas>,
     draining: AtomicBool,
     counts: Counts,
+    tracer: Tracer,
 }
 
 /// A request for a token, as understood.
@@ -109,8 +111,8 @@ pub struct TokenAsk<'a> {
     pub audience: Audiences,
     /// How long the token has to live at least.
     pub min_ttl: Duration,
-    /// The caller's trace, if it named one.
-    pub trace: Option<TraceId>,
+    /// The caller's span, if it named one.
+    pub trace: Option<Parent>,
 }
 
 impl Broker {
@@ -123,9 +125,16 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, requests, draining, counts) = Default::default();
+        let (reloading, requests, draining, counts, tracer) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
-        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts }
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer }
+    }
+
+    /// The same, which traces requests for tokens.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Hands a workload the token that policy allows it.
@@ -134,25 +143,39 @@ impl Broker {
     /// [`Refused`], with the record of it where there is one.
     pub async fn token(&self, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
         let began = self.clock.now();
-        let answer = self.token_since(began, peer, ask).await;
+        let mut trail = self.tracer.begin("token", Kind::Server, ask.trace, began);
+        let answer = self.token_since(began, peer, ask, &mut trail).await;
         let ended = answer.as_ref().map_or_else(|_| self.clock.now(), Released::at);
         self.counts.answered(&answer, ended.since(began));
+        self.tracer.end(metrics::noted(trail, &answer), ended);
         answer
     }
 
-    async fn token_since(&self, began: Moment, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
+    async fn token_since(
+        &self,
+        began: Moment,
+        peer: &Peer,
+        ask: TokenAsk<'_>,
+        trail: &mut Option<Trail>,
+    ) -> Result<Released, Refused> {
         let rules = self.rules.load_full();
-        let case = Case { broker: self, peer, action: Action::Token, trace: ask.trace };
+        let trace = ask.trace.map(|parent| TraceId(parent.trace));
+        let case = Case { broker: self, peer, action: Action::Token, trace };
 
         let who = case.attest(&rules, Role::Workload).await?;
+        self.step(trail, "attest");
         case.within_its_rate(&rules, &who, began).await?;
         let provider = case.provider(&rules, &who, ask.provider).await?;
         let access = case.listed(&rules, who, provider, ask.scopes, ask.audience).await?;
+        metrics::note(trail, &access);
         let permit = case.judge(&rules, access, began).await?;
+        self.step(trail, "judge");
         let lease = case.obtained(provider.obtain(permit, ask.min_ttl).await).await?;
+        self.step(trail, "obtain");
         let took = self.clock.now().since(began);
-        let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
+        let record = Record::Release(Release { account: lease.account(), took, trace });
         let receipt = case.recorded(&record).await?;
+        self.step(trail, "record");
         let now = self.clock.now();
         if now.since(began) > VERDICT_HOLDS {
             // The provider or the disk hung, and policy may have changed since. The log over-reports.
@@ -403,6 +426,11 @@ impl Broker {
     /// The rules of the moment.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// A step of the trail ends here, if there is one.
+    fn step(&self, trail: &mut Option<Trail>, name: &'static str) {
+        trail.as_mut().into_iter().for_each(|trail| trail.step(name, self.clock.now()));
     }
 
     async fn store(&self, place: &Place, value: &Secret) -> Result<VersionId, StoreError> {

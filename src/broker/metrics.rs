@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::{Broker, Refused, Released, Rules, Why};
+use crate::access::{Access, Resource};
+use crate::account::{Terms, TokenTerms};
 use crate::retry::State;
 use crate::secret;
 use crate::telemetry::metrics::{Family, Histogram, Metric, Page, Tally, seconds};
+use crate::telemetry::trace::Trail;
 use crate::time::Wall;
 use crate::token::{Health, Provider};
 
@@ -77,6 +80,10 @@ const HANGING: Metric = Metric::gauge(
 );
 const COMMITS: Metric =
     Metric::histogram("bursar_journal_commit_seconds", "How long a batch of records took to be written and synced.");
+const UNTRACED: Metric = Metric::counter(
+    "bursar_traces_dropped_total",
+    "Traces that were not sent: too many waited, or the collector did not take them.",
+);
 const SECRETS: Metric = Metric::gauge("bursar_secrets_held", "How many secrets and tokens lie in memory.");
 const MAPPED: Metric = Metric::gauge("bursar_secrets_mapped_bytes", "How much memory secrets and tokens lie in.");
 const UNLOCKED: Metric = Metric::gauge(
@@ -158,6 +165,7 @@ impl Broker {
         family.sample(&[("from", "rules")], judged.decided.get());
         providers(&rules, page);
         self.journal_metrics(page);
+        page.single(&UNTRACED, self.tracer.dropped().map_or(0, |dropped| dropped.get()));
         let stats = secret::stats();
         page.single(&SECRETS, stats.secrets);
         page.single(&MAPPED, stats.mapped_bytes);
@@ -173,6 +181,33 @@ impl Broker {
         page.single(&HANGING, u8::from(status.hangs(self.clock.now().boot)));
         page.family(&COMMITS).histogram(&[], self.journal.commits());
     }
+}
+
+/// Notes what was asked, once it is known to be of the configuration.
+pub(super) fn note(trail: &mut Option<Trail>, access: &Access) {
+    if let (Some(trail), Resource::Provider(provider)) = (trail, &access.resource) {
+        trail.note("bursar.workload", access.who.name.as_str());
+        trail.note("bursar.provider", provider.as_str());
+    }
+}
+
+/// Notes how it ended.
+pub(super) fn noted(trail: Option<Trail>, answer: &Result<Released, Refused>) -> Option<Trail> {
+    let mut trail = trail?;
+    let decision = match answer {
+        Ok(released) => {
+            let Terms::Token(TokenTerms { freshness, intent, .. }) = released.terms();
+            trail.note("bursar.freshness", freshness.as_str());
+            trail.note("bursar.intent", intent.to_string());
+            Some(released.decision())
+        }
+        Err(refused) => {
+            trail.note("error.type", refused.why.code());
+            refused.decision
+        }
+    };
+    decision.into_iter().for_each(|id| trail.note("bursar.decision", id.to_string()));
+    Some(trail)
 }
 
 /// One family after the other, each with all providers, as the format wants it.

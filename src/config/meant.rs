@@ -38,8 +38,19 @@ pub struct Settings {
     pub audit: Audit,
     /// Where `/metrics` is served over HTTP: an address of this host alone.
     pub metrics: Option<SocketAddr>,
+    /// The collector of this host that receives traces.
+    pub otlp: Option<Collector>,
     /// What one application or one uid may take up.
     pub limits: Limits,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// An address of this host alone.
+    pub address: SocketAddr,
+    /// What its paths begin with, without the last `/`.
+    pub path: String,
 }
 
 /// The agent's sockets, state and policies.

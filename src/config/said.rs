@@ -175,8 +175,8 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
-    /// The collector that receives traces by OTLP over HTTP. Off without one.
-    #[schemars(extend("x-later" = true, "examples" = ["http://127.0.0.1:4318"]))]
+    /// The collector on this host that receives traces by OTLP over HTTP. Off without one.
+    #[schemars(extend("examples" = ["http://127.0.0.1:4318"]))]
     pub otlp: Option<String>,
 }
 

@@ -16,10 +16,11 @@ use crate::account::{Freshness, Lease, Terms};
 use crate::audit::{Actor, Effect, Intent, Journal, Outcome, OutcomeOf, Record};
 use crate::crypto::{FingerprintKey, Random};
 use crate::name::Name;
-use crate::oauth::{Ask, Failure, TokenEndpoint};
+use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use crate::retry::{Backoff, Quotas, Rate};
 use crate::secret::Secret;
-use crate::time::{Clock, Wall};
+use crate::telemetry::trace::{Kind, Tracer};
+use crate::time::{Clock, Moment, Wall};
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
 const TICK: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ pub struct Engine {
     pub random: Arc<dyn Random>,
     /// How tokens are named in records.
     pub fingerprints: FingerprintKey,
+    /// Where flights are traced.
+    pub tracer: Tracer,
     /// Wakes the refresh loop when a token has landed.
     landed: Notify,
     /// The memory for the tokens of all providers.
@@ -126,8 +129,8 @@ impl Engine {
     /// An engine that records in `journal`.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, fingerprints: FingerprintKey) -> Self {
-        let (landed, mints) = Default::default();
-        Self { journal, clock, random, fingerprints, landed, room: Room::new(MOST_BYTES), mints }
+        let (landed, mints, tracer) = Default::default();
+        Self { journal, clock, random, fingerprints, tracer, landed, room: Room::new(MOST_BYTES), mints }
     }
 
     fn dice(&self) -> Result<u16, Unavailable> {
@@ -302,6 +305,7 @@ impl Provider {
         let answer = self.upstream.fetch(&ask, pass, for_whom.is_some()).await;
         // A crash here leaves an intent without outcome: the token is lost, serves nobody, and expires by itself.
         let took = engine.clock.now().since(asked);
+        self.traced(asked, intent, for_whom, &answer);
         let landing = answer.map(|grant| {
             let fingerprint = engine.fingerprints.of(grant.token.expose());
             Held::new(grant, self.settings.refresh_at, dice, fingerprint, intent).within(&engine.room)
@@ -309,6 +313,19 @@ impl Provider {
         // Not awaited: the release that follows stands behind it in the same batch, so one sync covers both.
         drop(engine.journal.enqueue(&Record::Outcome(Outcome { intent, result: outcome_of(&landing), took })));
         landing.map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
+    }
+
+    /// Traces a flight of its own: its `bursar.intent` is that of the requests that were answered from it.
+    fn traced(&self, asked: Moment, intent: u64, for_whom: Option<&Workload>, answer: &Result<Grant, Failure>) {
+        let engine = &*self.engine;
+        let Some(mut trail) = engine.tracer.begin("flight", Kind::Client, None, asked) else { return };
+        trail.note("bursar.provider", self.name.as_str());
+        trail.note("bursar.actor", for_whom.map_or("bursar", |who| who.name.as_str()));
+        trail.note("bursar.intent", intent.to_string());
+        if let Err(failure) = answer {
+            trail.note("error.type", failure.code());
+        }
+        engine.tracer.end(Some(trail), engine.clock.now());
     }
 
     /// How long the provider is left alone after so many failures in a row.

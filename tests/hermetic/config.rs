@@ -138,7 +138,6 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
-         [telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
@@ -157,7 +156,6 @@ fn what_is_not_built_is_refused_with_its_place() {
         "secret.key.rotation",
         "store.aws.kind",
         "store.bao.kind",
-        "telemetry.otlp",
     ];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
@@ -328,6 +326,22 @@ fn metrics_are_served_to_this_host_alone() {
     ] {
         let faults: Vec<_> = listen(address).unwrap_err().iter().cloned().collect();
         assert_fault(&faults, "metrics.listen", what);
+    }
+}
+
+#[test]
+fn traces_go_to_a_collector_of_this_host_alone() {
+    let otlp = |url: &str| read(&format!("{STRIPE}\n[telemetry]\notlp = \"{url}\"\n"));
+    let meant = otlp("http://[::1]:4318/base/").unwrap().settings.otlp.unwrap();
+    assert_eq!((meant.address.to_string(), meant.path.as_str()), ("[::1]:4318".into(), "/base"));
+    for (url, what) in [
+        ("http://192.0.2.1:4318", "not an address of this host alone"),
+        ("https://127.0.0.1:4318", "not `http://ADDRESS:PORT`"),
+        ("http://localhost:4318", "not `http://ADDRESS:PORT`"),
+        ("127.0.0.1:4318", "not `http://ADDRESS:PORT`"),
+    ] {
+        let faults: Vec<_> = otlp(url).unwrap_err().iter().cloned().collect();
+        assert_fault(&faults, "telemetry.otlp", what);
     }
 }
 

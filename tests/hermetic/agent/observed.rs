@@ -255,3 +255,93 @@ fn every_alert_says_what_to_do_and_where_that_is_written() {
         assert!(anchors.iter().any(|known| known == anchor), "no section `{anchor}`");
     }
 }
+
+/// A collector: what is posted to it, by path, and the status that it answers.
+async fn collector(status: &'static str) -> (String, tokio::sync::mpsc::UnboundedReceiver<(String, Value)>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (heard, out) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            let (head, body) = loop {
+                stream.read_buf(&mut bytes).await.unwrap();
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                if body.len() == length.parse::<usize>().unwrap() {
+                    break (head.to_owned(), serde_json::from_str(body).unwrap());
+                }
+            };
+            let _ = heard.send((head.lines().next().unwrap().to_owned(), body));
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, out)
+}
+
+/// Every span of an export.
+fn spans(body: &Value) -> Vec<Value> {
+    body.pointer("/resourceSpans/0/scopeSpans/0/spans").unwrap().as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_collector_gets_the_steps_of_a_request_below_the_caller_s_span_and_no_token() {
+    let (address, mut heard) = collector("200 OK").await;
+    let tables = format!("[telemetry]\notlp = \"http://{address}/base/\"\n{ABOUT}");
+    let rig = Plan { tables, ..Plan::default() }.raise().await;
+    rig.endpoint.plays(|asked| Act::Say(grant(asked.nth, 300)));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = |flags: &str| {
+        let head = format!("Bursar: 1\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-{flags}\r\n");
+        super::wire::request("GET", "/token/shop", &head, "")
+    };
+    let unsampled = super::wire::ask(&rig.socket("checkout"), traced("00")).await;
+    let token = super::wire::ask(&rig.socket("checkout"), traced("01")).await;
+    assert_eq!((unsampled.status, token.status), (200, 200));
+    let (mut all, mut said) = (Vec::new(), String::new());
+    while all.len() < 6 {
+        let (line, body) = within(heard.recv()).await.unwrap();
+        assert_eq!(line, "POST /base/v1/traces HTTP/1.1");
+        said.push_str(&body.to_string());
+        all.extend(spans(&body));
+    }
+    let of = |name: &str| all.iter().filter(|span| span["name"] == name).cloned().collect::<Vec<_>>();
+    let [request] = &of("token")[..] else { panic!("the caller said no to the other: {all:?}") };
+    assert_eq!((&request["traceId"], &request["parentSpanId"]), (&json!(trace), &json!("00f067aa0ba902b7")));
+    for step in ["attest", "judge", "obtain", "record"] {
+        assert_eq!(of(step)[0]["parentSpanId"], request["spanId"], "{step}");
+    }
+    let noted = |span: &Value, key: &str| {
+        let attributes = span["attributes"].as_array().unwrap().clone();
+        attributes.iter().find(|one| one["key"] == key).map(|one| one["value"]["stringValue"].clone()).unwrap()
+    };
+    assert_eq!(noted(request, "bursar.decision"), token.header("bursar-decision").unwrap());
+    assert_eq!(
+        (noted(request, "bursar.provider"), noted(request, "bursar.workload")),
+        (json!("shop"), json!("checkout"))
+    );
+    // By this number the request and the flight that served it find each other.
+    assert_eq!(noted(&of("flight")[0], "bursar.intent"), noted(request, "bursar.intent"));
+    assert!(said.contains("service.instance.id") && !said.contains(&token.token()), "{said}");
+}
+
+#[tokio::test]
+async fn a_collector_that_fails_costs_traces_and_no_request() {
+    let (address, mut heard) = collector("503 Service Unavailable").await;
+    let tables = format!("[telemetry]\notlp = \"http://{address}\"\n{ABOUT}");
+    let rig = Plan { tables, ..Plan::default() }.raise().await;
+    rig.endpoint.plays(|asked| Act::Say(grant(asked.nth, 300)));
+    rig.token("checkout", "shop", "").await.token();
+    within(heard.recv()).await.unwrap();
+    let dropped = async {
+        while value(&page(&rig).await, "bursar_traces_dropped_total") == Some(0.0) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within(dropped).await;
+    rig.token("checkout", "shop", "").await.token();
+    assert!(rig.said().contains("traces are not taken and are dropped; requests go on"), "{}", rig.said());
+}
