@@ -1,6 +1,7 @@
 //! (E) The agent: settings → rooms → tasks → drain. The only place that names concrete adapters.
 
 mod check;
+mod credentials;
 mod offline;
 mod owner;
 mod providers;
@@ -240,6 +241,7 @@ impl Agent {
         self.drain.send_replace(true);
         while self.serving.join_next().await.is_some() {}
         self.background.shutdown().await;
+        providers::end_tokens(self.broker.rules().providers.values()).await;
         let stores = self.broker.rules().shelf.stores.clone();
         if let Err(why) = close(&self.journal, &stores, "drain").await {
             tracing::error!(%why, "the last record could not be written");

@@ -32,6 +32,7 @@ use crate::audit::{
 use crate::crypto::Random;
 use crate::fault::{Faults, counted};
 use crate::name::{Name, StoredName};
+use crate::oauth::Failure;
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
@@ -39,7 +40,7 @@ use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
 use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
 use crate::time::{Clock, Moment};
-use crate::token::{Provider, Rejection};
+use crate::token::{Provider, Rejection, Revoked};
 
 use case::Case;
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
@@ -52,6 +53,8 @@ pub use watch::tell_of_changes;
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
 /// How long a `put` may take before another may take its reservation over.
 pub const PUT_LEASE: Duration = Duration::from_secs(30);
+/// How long after an operator's word the end of a token may still be begun: somebody waits for the answer.
+const REVOKE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What one request is judged by. It is read once for each, so that a reload falls between two requests.
 #[derive(Debug)]
@@ -252,6 +255,24 @@ impl Broker {
             drop(self.journal.enqueue(&Record::Store(&standing, Noted::Changed)));
         }
         case.operated(&permit, stored, |_| detail.clone()).await
+    }
+
+    /// Ends the tokens of a provider, for an operator: none is served again, and each is ended at the provider.
+    ///
+    /// # Errors
+    /// [`Refused`]. A token that the provider did not end is told in the answer.
+    pub async fn revoke(&self, peer: &Peer, name: &Name) -> Result<Done<Revoked>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Revoke, trace: None };
+
+        let permit = case.permit(&rules, Resource::Provider(name.clone())).await?;
+        let provider = case.known(&rules, &permit, name).await?;
+        // An intent and an outcome for each token.
+        let revoked = provider.revoke(Actor::Workload(&permit.access().who), REVOKE_WITHIN).await?;
+        let word = revoked.failure.as_ref().map_or("ok", Failure::code);
+        let detail = format!("{} of {} tokens ended at the provider", revoked.ended, revoked.tokens);
+        let decision = case.record(&permit, word, &detail).await?.decision();
+        Ok(Done { result: revoked, decision })
     }
 
     /// Lists the secrets of every store, for an operator.

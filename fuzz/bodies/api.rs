@@ -1,7 +1,7 @@
 //! What applications send.
 
 use bursar::access::Scopes;
-use bursar::api::{Carrier, TokenForm, form_guarded, guarded};
+use bursar::api::{Carrier, RejectForm, TokenForm, form_guarded, guarded};
 
 use super::input::headers_and_body;
 
@@ -19,6 +19,16 @@ pub fn token_form(bytes: &[u8]) {
         if form.audience.len() < 60 {
             assert_eq!(TokenForm::parse(again.finish().as_bytes(), carrier), Ok(form));
         }
+    }
+}
+
+/// A token that an API refused. What is understood names the token in none of its texts.
+pub fn reject_form(bytes: &[u8]) {
+    if let Ok(form) = RejectForm::parse(bytes) {
+        assert!(!form.provider.is_empty() && !form.token.expose().is_empty());
+        let shown = format!("{:?}", form.token);
+        let token = String::from_utf8_lossy(form.token.expose());
+        assert!(token.len() < 9 || !shown.contains(&*token), "{shown}");
     }
 }
 

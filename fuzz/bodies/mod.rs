@@ -7,6 +7,7 @@
 pub mod api;
 pub mod audit;
 pub mod config;
+pub mod dev;
 pub mod input;
 pub mod names;
 pub mod oauth;
@@ -31,7 +32,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 35] = [
     target("token_form", api::token_form, QUICK),
     target("form_guard", api::form_guard, QUICK),
     target("traceparent", audit::traceparent, QUICK),
@@ -51,6 +52,10 @@ pub const TARGETS: [Target; 30] = [
     target("json_object", oauth::json_object, QUICK),
     target("withheld", oauth::withheld, QUICK),
     target("ca_file", oauth::ca_file, QUICK),
+    target("reject_form", api::reject_form, QUICK),
+    target("signing_key", oauth::signing_key, SLOW),
+    target("certificate", oauth::certificate, QUICK),
+    target("federated", oauth::federated, QUICK),
     target("provider_urls", oauth::provider_urls, QUICK),
     target("cgroup", peer::cgroup, QUICK),
     target("container_root", peer::container_root, QUICK),
@@ -62,4 +67,5 @@ pub const TARGETS: [Target; 30] = [
     target("line_end", store::line_end, QUICK),
     target("store_notes", store::store_notes, QUICK),
     target("store_words", store::store_words, QUICK),
+    target("bad_day", dev::bad_day, QUICK),
 ];

@@ -3,14 +3,19 @@
 use std::sync::LazyLock;
 
 use bursar::access::{Audiences, Scopes};
+use bursar::crypto::SystemRandom;
 use bursar::fault::misleads;
 use bursar::oauth::answer::{self, Answer, Asked, LONGEST_LIFETIME, MOST_TOKEN_BYTES};
-use bursar::oauth::client_auth::ClientAuth;
-use bursar::oauth::discovery::{self, Found};
+use bursar::oauth::assertion::{self, Signing};
+use bursar::oauth::certificate::{CertificateChain, Identity, MOST_CHAIN_BYTES};
+use bursar::oauth::client_auth::{ClientAuth, Occasion};
+use bursar::oauth::discovery::{self, Door, Found};
+use bursar::oauth::federated::{self, MOST_ASSERTION_BYTES};
 use bursar::oauth::object::Object;
 use bursar::oauth::refusal::{self, LONGEST_RETRY_AFTER};
 use bursar::oauth::settings::{ClientId, EndpointUrl, Issuer, Rules};
 use bursar::oauth::shown::Withheld;
+use bursar::oauth::signing_key::{MOST_KEY_BYTES, SigningKey};
 use bursar::oauth::tls::OwnRoots;
 use bursar::oauth::{Ask, Failure};
 use bursar::secret::Secret;
@@ -26,7 +31,7 @@ const RUN_BYTES: usize = 8;
 
 static WITHHELD: LazyLock<Withheld> = LazyLock::new(|| {
     let client: ClientId = "bursar".parse().unwrap();
-    ClientAuth::ClientSecretBasic.prove(&client, &Secret::copy_of(SECRET.as_bytes())).unwrap().withheld
+    ClientAuth::ClientSecretBasic.with_secret(&client, &Secret::copy_of(SECRET.as_bytes())).unwrap().withheld
 });
 
 /// A token endpoint's answer. What is granted is bounded and asked for; what is said never repeats our secret or a token.
@@ -69,14 +74,20 @@ pub fn retry_after(bytes: &[u8]) {
 /// An issuer's metadata. An endpoint comes only from a document of this issuer, and is as safe as it.
 pub fn discovery(bytes: &[u8]) {
     let (status, headers, body) = status_and_rest(bytes);
-    for issuer in ["https://login.example.com/t1", "http://localhost:4444"] {
+    for (issuer, door) in [
+        ("https://login.example.com/t1", Door::Plain),
+        ("https://login.example.com/t1", Door::Certificate),
+        ("http://localhost:4444", Door::Plain),
+    ] {
         let issuer: Issuer = issuer.parse().unwrap();
         let answer = Answer { status, headers: headers.clone(), body: body.to_vec(), whole: true };
-        match discovery::read(&issuer, &answer, Moment::default()) {
+        match discovery::read(&issuer, door, &answer, Moment::default()) {
             Found::Metadata(metadata) => {
                 assert_eq!(status, 200);
                 assert!(String::from_utf8_lossy(body).contains("issuer") || body.contains(&b'\\'));
-                assert!(!metadata.token_endpoint.is_plain() || issuer.url().is_plain());
+                let endpoints = [Some(metadata.token_endpoint), metadata.revocation_endpoint];
+                let may_be_plain = issuer.url().is_plain();
+                assert!(endpoints.iter().flatten().all(|endpoint| !endpoint.is_plain() || may_be_plain));
             }
             Found::Nothing(what) => assert!(what.len() < 1_000 && !what.contains(misleads), "{what:?}"),
             Found::Failed(failure) => {
@@ -119,6 +130,51 @@ pub fn withheld(bytes: &[u8]) {
 pub fn ca_file(bytes: &[u8]) {
     if let Err(why) = OwnRoots::from_pem(bytes) {
         assert!(why.to_string().contains("`ca_file` wants"));
+    }
+}
+
+/// A private key. What is read signs as its kind says, or says that it cannot; an error says nothing of it.
+pub fn signing_key(bytes: &[u8]) {
+    bursar::crypto::install();
+    let (client, signing) = ("bursar".parse().unwrap(), Signing::default());
+    let now = Wall::from_micros(1_795_240_800_000_000);
+    let on = Occasion { client: &client, audience: "https://h", signing: &signing, now, random: &SystemRandom };
+    match SigningKey::from_pem(bytes) {
+        Ok(key) => {
+            assert!(bytes.len() <= MOST_KEY_BYTES);
+            if let Ok(jwt) = assertion::sign(&on, &key) {
+                assert_eq!(federated::read(jwt.as_bytes(), now), Ok(jwt.as_str()));
+            }
+        }
+        Err(why) => assert!(why.to_string().starts_with("the private key")),
+    }
+}
+
+/// A certificate and, behind it, the same bytes as its key: what is shown to a server was read whole.
+pub fn certificate(bytes: &[u8]) {
+    match CertificateChain::from_pem(bytes) {
+        Ok(chain) => {
+            assert!(bytes.len() <= MOST_CHAIN_BYTES);
+            let _ = Identity::new(&chain, &Secret::copy_of(bytes));
+        }
+        Err(why) => assert!(why.to_string().contains("`certificate`")),
+    }
+}
+
+/// An assertion that somebody else made: what is sent is a part of what stands there, fit for a form, and has not ended.
+pub fn federated(bytes: &[u8]) {
+    let early = Wall::from_micros(1_000_000_000_000_000);
+    match federated::read(bytes, early) {
+        Ok(text) => {
+            assert!(text.len() <= MOST_ASSERTION_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic()));
+            assert_eq!(bytes.trim_ascii(), text.as_bytes());
+            assert_eq!(text.split('.').count(), 3);
+        }
+        // What has ended does not come back.
+        Err(why) => {
+            let late = Wall::from_micros(2_000_000_000_000_000);
+            assert_eq!(federated::read(bytes, late), Err(why));
+        }
     }
 }
 

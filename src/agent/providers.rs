@@ -1,32 +1,31 @@
-//! (E) From provider entries to providers: their roots are read, their credentials tied to a store. A provider whose entry
-//! did not change keeps its tokens over a reload.
+//! (E) From provider entries to providers: their roots are read, their credentials tied to where they are kept. A
+//! provider whose entry did not change keeps its tokens over a reload.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::access::SecretId;
+use super::credentials;
+use crate::audit::Actor;
 use crate::config::Read;
-use crate::config::meant::{self, SecretRef};
+use crate::config::meant;
 use crate::crypto::Digest;
 use crate::document::bytes_of;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::oauth::TokenEndpoint;
 use crate::oauth::http::Endpoint;
 use crate::oauth::settings::{self, Server};
 use crate::oauth::tls::{OwnRoots, Roots, Tls};
-use crate::oauth::{Credential, NoCredential, TokenEndpoint};
-use crate::secret::Secret;
-use crate::store::{Place, Shelf, StoreError, Which};
-use crate::token::{Catalogue, Engine, Provider, Settings};
+use crate::store::Shelf;
+use crate::token::{Catalogue, Engine, Provider, Revoked, Settings};
 
-/// How long a store may take to give a client credential: a disk that hangs must not hold a flight for ever.
-const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the agent's stop may be held up by tokens that are to be ended.
+const AT_SHUTDOWN: Duration = Duration::from_secs(10);
 /// The largest `ca_file`, in bytes.
 const LARGEST_CA_FILE: usize = 1 << 20;
 
@@ -84,16 +83,37 @@ impl Providers {
         if let Some(made) = made.filter(same) {
             return Ok(made);
         }
-        let credential = Arc::new(Stored::of(&entry.client_secret, shelf)?);
+        let credential = credentials::of(&entry.credential, shelf)?;
         let endpoint = |server: &Server| -> Result<Arc<dyn TokenEndpoint>, String> {
             let (wire, credential) = (settings_of(entry, server, pem.as_deref())?, Arc::clone(&credential));
-            let clock = Arc::clone(&self.engine.clock);
-            Ok(Arc::new(Endpoint::new(wire, credential, clock, &self.tls).map_err(|why| why.to_string())?))
+            let (clock, random) = (Arc::clone(&self.engine.clock), Arc::clone(&self.engine.random));
+            Ok(Arc::new(Endpoint::new(wire, credential, clock, random, &self.tls).map_err(|why| why.to_string())?))
         };
         let endpoints = entry.servers.iter().map(endpoint).collect::<Result<_, _>>()?;
         let provider = Arc::new(Provider::new(name.clone(), settings, endpoints, Arc::clone(&self.engine)));
         Ok(Made { entry: of_it, roots, provider })
     }
+}
+
+/// Ends the tokens of those `providers` of which that is configured, within [`AT_SHUTDOWN`].
+pub(super) async fn end_tokens(providers: impl Iterator<Item = &Arc<Provider>>) {
+    let ending = providers.filter(|provider| provider.settings.revoke_at_shutdown).map(|provider| async {
+        let name = &provider.name;
+        match timeout(AT_SHUTDOWN, provider.revoke(Actor::Bursar, AT_SHUTDOWN / 2)).await {
+            Ok(Ok(Revoked { tokens, ended, failure: None })) if tokens == ended => {}
+            Ok(Ok(Revoked { tokens, ended, failure })) => {
+                let why = failure.map(|failure| failure.to_string()).unwrap_or_default();
+                tracing::warn!(
+                    "of {tokens} tokens of `{name}` {ended} were ended; the others live until they expire: {why}"
+                );
+            }
+            Ok(Err(why)) => tracing::warn!("the tokens of `{name}` were not ended, since it cannot be recorded: {why}"),
+            Err(_) => {
+                tracing::warn!("the tokens of `{name}` were not all ended within 10 s; they live until they expire")
+            }
+        }
+    });
+    join_all(ending).await;
 }
 
 /// Providers that were made and are not in force yet.
@@ -106,40 +126,12 @@ impl Draft {
     }
 }
 
-/// The client credential of a provider, where a store keeps it.
-struct Stored(Place);
-
-impl Stored {
-    fn of(at: &SecretRef, shelf: &Shelf) -> Result<Self, String> {
-        let id = SecretId::Stored(at.store.clone(), at.name.clone());
-        shelf.find(&id).map(Self).ok_or_else(|| format!("there is no store `{}`", at.store))
-    }
-}
-
-impl Credential for Stored {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
-        async {
-            let Place { store_name: store, store: open, name } = &self.0;
-            match timeout(CREDENTIAL_TIMEOUT, open.read(name, &Which::Current)).await {
-                Ok(Ok((_, value))) => Ok(Arc::new(value)),
-                Ok(Err(StoreError::NotFound(_))) => Err(NoCredential::Missing(format!(
-                    "the credential `{store}/{name}` is missing: an operator has to put it there, `bursar secret put {store}/{name}`"
-                ))),
-                Ok(Err(why)) => Err(NoCredential::Unusable(format!("the credential `{store}/{name}`: {why}"))),
-                Err(_) => Err(NoCredential::Unusable(format!(
-                    "the credential `{store}/{name}`: the store did not answer within 10 s: look at its disk"
-                ))),
-            }
-        }
-        .boxed()
-    }
-}
-
 fn token_settings(entry: &meant::Provider, limits: &meant::Limits) -> Settings {
     let meant::Provider { scopes, default_scopes, audience, .. } = entry.clone();
     let catalogue = Catalogue { scopes, default_scopes, audience };
-    let meant::Provider { refresh_at, share, budget, timeout, .. } = *entry;
-    Settings { catalogue, refresh_at, share, budget, mints_per_workload: limits.mints_per_workload, timeout }
+    let meant::Provider { refresh_at, share, budget, timeout, revoke_at_shutdown, .. } = *entry;
+    let mints_per_workload = limits.mints_per_workload;
+    Settings { catalogue, refresh_at, share, budget, mints_per_workload, timeout, revoke_at_shutdown }
 }
 
 fn settings_of(entry: &meant::Provider, server: &Server, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
@@ -148,6 +140,8 @@ fn settings_of(entry: &meant::Provider, server: &Server, pem: Option<&[u8]>) -> 
         server: server.clone(),
         client_id,
         client_auth: entry.client_auth,
+        signing: entry.signing.clone(),
+        revocation_endpoint: entry.revocation_endpoint.clone(),
         audience_as: entry.audience_as,
         rules,
         roots: match pem {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -15,9 +15,12 @@ use super::scrape::Sources;
 use crate::access::{Action, Role, SecretId};
 use crate::broker::{Broker, Done, ProviderStatus, Refused, Why};
 use crate::fault::{Fault, Faults};
+use crate::name::Name;
+use crate::oauth::Failure;
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::store::MOST_VALUE_BYTES;
+use crate::token::Revoked;
 
 /// The routes of the admin socket.
 pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
@@ -28,6 +31,7 @@ pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
         .route("/reload", post(reload))
         .route("/secrets", get(list))
         .route("/secrets/{*id}", put(store))
+        .route("/providers/{name}/revoke", post(revoke))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(not_found)
@@ -115,6 +119,36 @@ async fn store(State(broker): Door, Extension(peer): From, name: InPath, request
             shown(put, |id| Stored { version: id.to_string() })
         }
         Err(why) => refuse(&broker, &peer, PUT, why).await,
+    }
+}
+
+/// What became of a provider's tokens.
+#[derive(Serialize)]
+struct Ended {
+    tokens: usize,
+    ended: usize,
+    /// The word for the last failure, and what it was.
+    failed: Option<&'static str>,
+    why: Option<String>,
+}
+
+async fn revoke(State(broker): Door, Extension(peer): From, name: InPath, headers: HeaderMap) -> Response {
+    let read = || {
+        form::guarded(&headers).map_err(Unread::Malformed)?;
+        let Path(name) = name.map_err(|_| Unread::Name)?;
+        name.parse::<Name>().map_err(|_| Unread::Name)
+    };
+    match read() {
+        Ok(name) => {
+            let revoked = carried_through(async move { broker.revoke(&peer, &name).await }).await;
+            shown(revoked, |Revoked { tokens, ended, failure }| Ended {
+                tokens,
+                ended,
+                failed: failure.as_ref().map(Failure::code),
+                why: failure.map(|failure| failure.to_string()),
+            })
+        }
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Revoke), why).await,
     }
 }
 

@@ -78,6 +78,9 @@ pub async fn serve(socket: Listening, shared: Shared) {
                 let (workload, router) = (socket.workload.clone(), socket.router.clone());
                 let connection = Connection { workload, role: socket.role, router, shared: shared.clone() };
                 connections.spawn(connection.run(stream));
+                // Who comes now waits in the kernel until those who are here have had their turn: a flood of connections
+                // must not fill the queue before them.
+                tokio::task::yield_now().await;
             }
             Err(error) => rest_after(&error).await,
         }

@@ -111,7 +111,7 @@ impl TokenForm {
 
 /// A token that an API refused, as a workload says it.
 #[derive(Debug)]
-pub(super) struct RejectForm {
+pub struct RejectForm {
     /// The provider that gave it.
     pub provider: String,
     /// The token.
@@ -123,7 +123,7 @@ impl RejectForm {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)?;
         let (mut provider, mut token) = (None, None);
         for parameter in parameters(text) {

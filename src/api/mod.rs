@@ -10,5 +10,5 @@ pub mod scrape;
 pub mod socket;
 
 pub use admin::operators;
-pub use form::{Carrier, Malformed, TokenForm, form_guarded, guarded};
+pub use form::{Carrier, Malformed, RejectForm, TokenForm, form_guarded, guarded};
 pub use routes::applications;

@@ -95,6 +95,9 @@ fn lines() -> Vec<Vec<u8>> {
     add(13, at(90, 0), &boundary(&Boundary::Stop { log: log(), reason: "SIGTERM", segment: 1, from, to: at(90, 0) }));
     let former = Former { segment: 1, bytes: 268_435_411, size: 402_117, tail: 0, from, to: at(7_200, 1) };
     add(402_117, at(7_200, 40), &boundary(&Boundary::Segment { log: log(), segment: 2, former: &former }));
+    add(402_118, at(7_201, 0), &intend_to_revoke());
+    add(402_119, at(7_201, 51_300), &body(&Record::Outcome(revoked())));
+    add(402_120, at(7_201, 51_302), &body(&Record::Outcome(not_revoked())));
     let former =
         Former { segment: 2, bytes: 1_804_322, size: 405_001, tail: 1_911, from: at(7_200, 40), to: at(7_260, 0) };
     let end = End { cause: Cause::Sync, errno: Some(5), void: 3, dropped: 0 };
@@ -193,6 +196,24 @@ fn api_key() -> SecretId {
 fn intend_to_put() -> Vec<u8> {
     let effect = Effect::Put { secret: &api_key() };
     body(&Record::Intent(Intent { actor: Actor::Workload(&root()), effect }))
+}
+
+fn intend_to_revoke() -> Vec<u8> {
+    let (asked, provider) = (access(), "stripe".parse().unwrap());
+    let effect = Effect::Revoke { provider: &provider, scopes: &asked.scopes, audience: &asked.audience };
+    body(&Record::Intent(Intent { actor: Actor::Workload(&root()), effect }))
+}
+
+fn revoked() -> Outcome<'static> {
+    let fingerprint = FingerprintKey::new(1, &[7; 32]).of(b"a token");
+    Outcome { intent: 402_118, result: OutcomeOf::Revoked { fingerprint }, took: Duration::from_micros(50_811) }
+}
+
+fn not_revoked() -> Outcome<'static> {
+    let fingerprint = FingerprintKey::new(1, &[7; 32]).of(b"another token");
+    let (code, detail) = ("unsupported", "no `revocation_endpoint` is configured or discovered");
+    let result = OutcomeOf::NotRevoked { fingerprint, code, detail };
+    Outcome { intent: 402_116, result, took: Duration::from_micros(14) }
 }
 
 fn stored() -> Outcome<'static> {

@@ -4,8 +4,10 @@
 //! body is rendered by whoever has something to record; version, index and time are put before it when the
 //! batch is written, so that an index is never given away twice.
 
-use crate::access::{Access, Grounds, Resource, Role, Scope, Why, Workload};
+use crate::access::{Access, Audiences, Grounds, Resource, Role, Scope, Scopes, Why, Workload};
 use crate::account::{Terms, TokenTerms};
+use crate::crypto::Fingerprint;
+use crate::name::Name;
 use crate::time::Wall;
 
 use super::body::{Body, digits, micros};
@@ -252,15 +254,8 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
         Actor::Offline(uid) => no_workload(body, "offline", Some(uid)),
     }
     match intent.effect {
-        Effect::Mint { provider, scopes, audience } => {
-            body.text("effect", "mint");
-            body.text("resource_type", "Provider");
-            body.text("resource", provider.as_str());
-            body.key("scopes");
-            body.words(scopes);
-            body.key("audience");
-            body.words(audience);
-        }
+        Effect::Mint { provider, scopes, audience } => of_token(body, "mint", provider, scopes, audience),
+        Effect::Revoke { provider, scopes, audience } => of_token(body, "revoke", provider, scopes, audience),
         Effect::Put { secret } => {
             body.text("effect", "put");
             body.text("resource_type", "Secret");
@@ -278,37 +273,67 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
     }
 }
 
+/// The keys of an effect on a token.
+fn of_token(body: &mut Body<'_>, effect: &str, provider: &Name, scopes: &Scopes, audience: &Audiences) {
+    body.text("effect", effect);
+    body.text("resource_type", "Provider");
+    body.text("resource", provider.as_str());
+    body.key("scopes");
+    body.words(scopes);
+    body.key("audience");
+    body.words(audience);
+}
+
 fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
     body.kind("outcome");
     body.number("intent", outcome.intent);
     match outcome.result {
         OutcomeOf::Minted { fingerprint, scopes, lifetime } => {
-            body.text("result", "ok");
-            body.null("code");
-            body.null("detail");
+            done(body, None);
             body.fingerprint(Some(fingerprint));
             body.key("granted");
             body.words(scopes);
             body.maybe_number("lifetime_us", lifetime.map(micros));
         }
+        OutcomeOf::Revoked { fingerprint } => {
+            done(body, None);
+            no_grant(body, Some(fingerprint));
+        }
+        OutcomeOf::NotRevoked { fingerprint, code, detail } => {
+            failed(body, code, detail);
+            no_grant(body, Some(fingerprint));
+        }
         OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
-            body.text("result", "ok");
-            body.null("code");
-            body.detail("detail", id);
-            body.fingerprint(None);
-            body.null("granted");
-            body.null("lifetime_us");
+            done(body, Some(id));
+            no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {
-            body.text("result", "failed");
-            body.text("code", code);
-            body.detail("detail", detail);
-            body.fingerprint(None);
-            body.null("granted");
-            body.null("lifetime_us");
+            failed(body, code, detail);
+            no_grant(body, None);
         }
     }
     body.micros("took_us", outcome.took);
+}
+
+fn done(body: &mut Body<'_>, detail: Option<&str>) {
+    body.text("result", "ok");
+    body.null("code");
+    match detail {
+        Some(detail) => body.detail("detail", detail),
+        None => body.null("detail"),
+    }
+}
+
+fn failed(body: &mut Body<'_>, code: &str, detail: &str) {
+    body.text("result", "failed");
+    body.text("code", code);
+    body.detail("detail", detail);
+}
+
+fn no_grant(body: &mut Body<'_>, fingerprint: Option<Fingerprint>) {
+    body.fingerprint(fingerprint);
+    body.null("granted");
+    body.null("lifetime_us");
 }
 
 fn operation(body: &mut Body<'_>, operation: &Operation<'_>) {

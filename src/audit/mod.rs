@@ -243,6 +243,15 @@ pub enum Effect<'a> {
         /// For which audiences.
         audience: &'a Audiences,
     },
+    /// A token that is held is to be ended.
+    Revoke {
+        /// Of which provider.
+        provider: &'a Name,
+        /// The scopes with which it was asked for.
+        scopes: &'a Scopes,
+        /// The audiences for which it was asked for.
+        audience: &'a Audiences,
+    },
     /// A new version of a secret is put into its store.
     Put {
         /// The secret, as policy names it.
@@ -277,6 +286,20 @@ pub enum OutcomeOf<'a> {
         scopes: &'a Scopes,
         /// Its lifetime from the moment the request was sent; none where the provider did not say.
         lifetime: Option<Duration>,
+    },
+    /// The provider says that a token is ended.
+    Revoked {
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
+    },
+    /// A token was not ended, or its end is not known.
+    NotRevoked {
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
+        /// The error code.
+        code: &'static str,
+        /// Why, without secrets; at most 200 bytes as written are kept.
+        detail: &'a str,
     },
     /// A version was stored, and is Current.
     Stored {

@@ -152,6 +152,22 @@ impl Case<'_> {
         }
     }
 
+    /// The provider of that name; an operator who may act on it may know that there is none.
+    pub(super) async fn known<'r>(
+        &self,
+        rules: &'r Rules,
+        permit: &Permit,
+        name: &Name,
+    ) -> Result<&'r Arc<Provider>, Refused> {
+        match rules.providers.get(name) {
+            Some(provider) => Ok(provider),
+            None => {
+                let what = format!("there is no `[provider.{name}]`");
+                Err(self.refuse_permitted(permit, Why::InvalidRequest(what), "").await)
+            }
+        }
+    }
+
     /// Records an operator's action that had no effect beyond the agent.
     pub(super) async fn operated<T>(
         &self,
@@ -163,9 +179,13 @@ impl Case<'_> {
             Ok(value) => ("ok", detail(value)),
             Err(error) => (error.code(), error.to_string()),
         };
+        Done::of(result, self.record(permit, word, &detail).await?).map_err(|refused| self.counted(refused))
+    }
+
+    /// The record of an operator's action: `ok` or the error code, and what the auditor should know.
+    pub(super) async fn record(&self, permit: &Permit, result: &'static str, detail: &str) -> Result<Receipt, Refused> {
         let (access, grounds) = (permit.access(), permit.grounds());
-        let record = Record::Operation(Operation { access, grounds, result: word, detail: &detail });
-        Done::of(result, self.recorded(&record).await?).map_err(|refused| self.counted(refused))
+        self.recorded(&Record::Operation(Operation { access, grounds, result, detail })).await
     }
 
     /// The receipt of `record`, once it is durable.

@@ -198,7 +198,7 @@ impl From<Unavailable> for Why {
             Unavailable::Provider { failure, retry_after } | Unavailable::Resting { failure, wait: retry_after } => {
                 match failure {
                     Failure::Refused { error, .. } => Self::Provider { error },
-                    Failure::Nonsense(_) => Self::Provider { error: None },
+                    Failure::Nonsense(_) | Failure::Unsupported => Self::Provider { error: None },
                     Failure::Unavailable { .. } => Self::TemporarilyUnavailable { wait: retry_after },
                     Failure::Credential(why) => {
                         Self::NoCredential { missing: matches!(why, NoCredential::Missing(_)), wait: retry_after }

@@ -29,7 +29,12 @@ impl Agent {
             tracing::warn!(error = ?measure.failed, "the process cannot be hardened: {name} does not hold");
         }
         warn(&warnings);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers())
+            // Who waits for the journal is woken from its thread: beside a flood it would hardly ever be his turn.
+            .global_queue_interval(8)
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
         runtime.block_on(serve(globals, read, log))
     }

@@ -14,7 +14,8 @@ use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::Scope;
 use crate::config::words::Period;
 use crate::crypto::SystemRandom;
-use crate::dev::issuer::{Client, Issuer, Settings};
+use crate::dev::issuer::fault::{CATALOGUE, Fault, MODIFIERS};
+use crate::dev::issuer::{BadDay, Client, Issuer, Settings};
 use crate::dev::{NotSet, Scene, Stage, farewell, tour};
 use crate::fault::counted;
 use crate::secret::process;
@@ -36,7 +37,8 @@ enum Verb {
     /// Run the issuer alone: a real token endpoint with discovery and keys
     ///
     /// It knows one client, by `client_secret_basic` and `client_secret_post`. Its secret is made for this run and
-    /// printed, unless a file holds it.
+    /// printed, unless a file holds it. It can be told to have a bad day, at its start or while it runs.
+    #[command(after_long_help = faults())]
     Issuer(IssuerAlone),
 }
 
@@ -57,6 +59,9 @@ struct IssuerAlone {
     /// How long its tokens live
     #[arg(long, value_name = "DURATION", default_value = "300s")]
     lifetime: Period,
+    /// What is wrong with it from the start; may be repeated
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
 }
 
 impl Dev {
@@ -100,6 +105,7 @@ fn shown(globals: &Globals, runtime: &Runtime, once: bool) -> Outcome {
 
 impl IssuerAlone {
     async fn run(&self, globals: &Globals) -> Outcome {
+        let day = BadDay::of(self.faults.clone()).map_err(|why| Trouble::new(Exit::Usage, why.to_string()))?;
         let secret = match &self.client_secret_file {
             Some(file) => secret_of(file)?,
             None => made_secret()?,
@@ -113,17 +119,46 @@ impl IssuerAlone {
         };
         let issuer = Issuer::start(self.listen, settings).await;
         let issuer = issuer.map_err(|error| Trouble::failed(format!("the issuer cannot be started: {error}")))?;
+        issuer.begin(day).map_err(|why| Trouble::failed(why.to_string()))?;
         // A secret that was made for this run protects nothing: the issuer listens on loopback.
         let made = self.client_secret_file.is_none().then_some(secret);
         if globals.json {
             show::json(&json!({ "issuer": issuer.url(), "client_id": self.client_id, "client_secret": made }))?;
         } else {
-            show::line(format!("issuer         {}\nclient_id      {}", issuer.url(), self.client_id))?;
-            made.iter().try_for_each(|secret| show::line(format!("client_secret  {secret}")))?;
+            self.told(issuer.url(), made.as_deref())?;
         }
         told_to_end().await;
         Ok(Exit::Done)
     }
+
+    /// Where it is, and what to try while it runs.
+    fn told(&self, issuer: &str, made: Option<&str>) -> Result<(), Trouble> {
+        let id = &self.client_id;
+        show::line(format!("issuer         {issuer}\nclient_id      {id}"))?;
+        made.iter().try_for_each(|secret| show::line(format!("client_secret  {secret}")))?;
+        let secret = made.unwrap_or("$SECRET");
+        show::line(format!(
+            "\nTo try, in another terminal:\n  \
+             curl -s -u {id}:{secret} -d grant_type=client_credentials {issuer}/token\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '503=2' {issuer}/faults      # a bad day, from now on\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '[\"slow=2s\", \"reset,every=3\"]' {issuer}/faults\n  \
+             curl -s -H 'Bursar: 1' -X PUT -d '' {issuer}/faults           # a good one again\n  \
+             curl -s -H 'Bursar: 1' {issuer}/requests                      # what came, what became of it\n"
+        ))?;
+        show::line(faults())
+    }
+}
+
+/// Every fault, and how it is written.
+fn faults() -> String {
+    let table =
+        |rows: &[(&str, &str)]| rows.iter().map(|(form, does)| format!("  {form:<18} {does}\n")).collect::<String>();
+    format!(
+        "Faults:\n{}\nAfter any of them, as in `503=2,for=3`:\n{}\nOf several of one kind, the first that strikes a \
+         request counts. docs/simulator.md tells what each is good for.",
+        table(&CATALOGUE),
+        table(&MODIFIERS)
+    )
 }
 
 /// SIGINT, SIGTERM or SIGHUP. Where none can be heard it ends at once: the end is the end.

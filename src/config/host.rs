@@ -8,11 +8,12 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::check::Report;
-use super::meant::{Listener, Settings, Store, StoreKey};
+use super::meant::{Credential, Listener, Provider, Settings, Store, StoreKey};
 use super::reading::Read;
 use super::writable::{self, is_shielded, mode_of};
 use crate::document::{Places, below, bytes_of};
 use crate::fault::{AS_THE_AGENT, Fault};
+use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
 
 /// The most that is read of a file of certificates.
 const MOST_CA_BYTES: usize = 4 << 20;
@@ -35,9 +36,7 @@ pub fn look(read: &Read, report: &mut Report) {
         host.store(&below("store", name.as_str()), store);
     }
     for (name, provider) in providers {
-        if let Some(file) = &provider.ca_file {
-            host.certificates(&format!("{}.ca_file", below("provider", name.as_str())), file);
-        }
+        host.provider(&below("provider", name.as_str()), provider);
     }
     // Who can write the configuration or the policies decides what the agent does.
     report.faults.append(writable::by_others(read));
@@ -128,6 +127,42 @@ impl Host<'_> {
                 self.fault(key, what, "put it there: only a key inside `agent.state_dir` is made at first start");
             }
             Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    fn provider(&mut self, entry: &str, provider: &Provider) {
+        if let Some(file) = &provider.ca_file {
+            self.certificates(&format!("{entry}.ca_file"), file);
+        }
+        match &provider.credential {
+            Credential::Certificate { file, .. } => self.own_certificate(&format!("{entry}.certificate"), file),
+            Credential::Assertion(file) => self.assertion(&format!("{entry}.assertion_file"), file),
+            Credential::ClientSecret(_) | Credential::PrivateKey(_) => {}
+        }
+    }
+
+    fn own_certificate(&mut self, key: &str, path: &Path) {
+        match bytes_of(path, MOST_CHAIN_BYTES).map(|bytes| CertificateChain::from_pem(&bytes)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(why)) => {
+                self.fault(key, format!("`{}`: {why}", path.display()), "issue it anew, or name the right file");
+            }
+            Err(error) => self.unreachable(key, path, &error),
+        }
+    }
+
+    fn assertion(&mut self, key: &str, path: &Path) {
+        match fs::metadata(path) {
+            Ok(about) if about.is_file() && about.permissions().mode() & 0o004 != 0 && !is_shielded(path) => {
+                let what = format!("everybody on this host may read the assertion `{}`", path.display());
+                self.warn(key, what, "whoever has it can be us at the provider: let only bursar's user read it");
+            }
+            Ok(about) if about.is_file() => {}
+            Ok(_) => self.fault(key, format!("`{}` is not a file", path.display()), "name a file"),
+            Err(_) => {
+                let what = format!("there is no assertion `{}` now", path.display());
+                self.warn(key, what, "no token can be had of this provider until it is written");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::{Audiences, Scopes, SecretId};
@@ -15,8 +15,10 @@ use crate::retry::Rate;
 pub use super::said::{Format, Level};
 pub use crate::audit::Durability;
 pub use crate::broker::About;
+pub use crate::oauth::assertion::Signing;
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
+pub use crate::oauth::signing_key::SigningAlgorithm;
 pub use crate::token::Share;
 
 /// Everything that is configured.
@@ -164,7 +166,13 @@ pub struct Provider {
     /// How we prove it.
     pub client_auth: ClientAuth,
     /// With what.
-    pub client_secret: SecretRef,
+    pub credential: Credential,
+    /// How our assertions are signed, where we prove it by one.
+    pub signing: Signing,
+    /// Where tokens are ended; none: where metadata says, if it does.
+    pub revocation_endpoint: Option<EndpointUrl>,
+    /// Whether held tokens are ended when the agent stops.
+    pub revoke_at_shutdown: bool,
     /// The most that is ever asked for; empty: a server without scopes.
     pub scopes: Scopes,
     /// What a request without scope asks for.
@@ -189,6 +197,48 @@ pub struct Provider {
     pub budget: Option<Rate>,
     /// What the catalogue says of it.
     pub about: About,
+}
+
+impl Provider {
+    /// The files that the agent reads for it.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let own = match &self.credential {
+            Credential::Certificate { file, .. } | Credential::Assertion(file) => Some(file),
+            Credential::ClientSecret(_) | Credential::PrivateKey(_) => None,
+        };
+        self.ca_file.iter().chain(own).map(PathBuf::as_path)
+    }
+}
+
+/// With what we prove to a provider who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A client secret.
+    ClientSecret(SecretRef),
+    /// A private key that signs assertions.
+    PrivateKey(SecretRef),
+    /// A certificate.
+    Certificate {
+        /// Its file.
+        file: PathBuf,
+        /// Its private key.
+        key: SecretRef,
+    },
+    /// The file of an assertion that somebody else made.
+    Assertion(PathBuf),
+}
+
+impl Credential {
+    /// The secret that it takes from a store, with the key of the configuration that says so.
+    #[must_use]
+    pub fn stored(&self) -> Option<(&'static str, &SecretRef)> {
+        match self {
+            Self::ClientSecret(at) => Some(("client_secret", at)),
+            Self::PrivateKey(at) => Some(("private_key", at)),
+            Self::Certificate { key, .. } => Some(("certificate_key", key)),
+            Self::Assertion(_) => None,
+        }
+    }
 }
 
 /// The audit log.
@@ -223,7 +273,8 @@ impl Settings {
     /// Entries stand under their own name; what is only referred to stands as `STORE/NAME`.
     #[must_use]
     pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
-        let referred = self.providers.values().map(|provider| &provider.client_secret);
+        let stored = self.providers.values().filter_map(|provider| provider.credential.stored());
+        let referred = stored.map(|(_, at)| at);
         let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
         let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
         let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::{Uid, User, getgrouplist};
 
+use super::meant::Provider;
 use super::reading::Read;
 use super::writable::deciding;
 use crate::fault::{AS_THE_AGENT, Fault, Place};
@@ -25,7 +26,8 @@ struct Reader {
 #[must_use]
 pub fn kept_out(read: &Read) -> Vec<Fault> {
     let Some(agent) = Uid::effective().is_root().then(|| agent_of(read)).flatten() else { return Vec::new() };
-    let kept_out = deciding(read).into_iter().filter(|path| !agent.may_read(path));
+    let files = read.settings.providers.values().flat_map(Provider::files).map(Path::to_owned);
+    let kept_out = deciding(read).into_iter().chain(files).filter(|path| !agent.may_read(path));
     let fault = |path| {
         let what = format!("`{}`, as whom the agent runs, may not read this", agent.name);
         Fault::new(Place::file(path), what).help(AS_THE_AGENT)

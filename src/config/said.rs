@@ -14,7 +14,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use provider::{ClientAuth, OneOrMany, Provider, Share};
+pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
 pub use secret::{Encoding, Rotation, Rotator, Secret, Uptake};
 pub use store::{KeySource, OpenbaoAuth, SecretRef, Store};
 

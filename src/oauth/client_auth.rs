@@ -1,19 +1,22 @@
 //! How we prove to a provider who we are (RFC 6749 §2.3): the closed set of ways, and the place to add one.
 //!
-//! A new way is one variant, its arms here, and one vector test. The ways that are known by name but not
-//! built are listed in [`PLANNED`], so that configuration can say which of the two a word is.
-
-use std::str::FromStr;
+//! A new way is one variant, its arms here, and one vector test.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::Material;
+use super::assertion::{self, Signing};
+use super::federated::{self, NotAnAssertion};
 use super::settings::ClientId;
 use super::shown::Withheld;
+use super::signing_key::{NotAKey, SigningKey};
+use crate::crypto::{NoRandomness, Random};
 use crate::secret::Secret;
+use crate::time::Wall;
 
-/// A way of client authentication; the words are those of RFC 7591 §2.
+/// A way of client authentication; the words are those of RFC 7591 §2 and RFC 8705 §2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// HTTP Basic, id and secret form-urlencoded before base64 (RFC 6749 §2.3.1).
@@ -21,15 +24,44 @@ pub enum ClientAuth {
     ClientSecretBasic,
     /// `client_id` and `client_secret` in the request's body (RFC 6749 §2.3.1).
     ClientSecretPost,
+    /// An assertion under the client secret: HS256 (RFC 7523 §2.2).
+    ClientSecretJwt,
+    /// An assertion under a private key (RFC 7523 §2.2).
+    PrivateKeyJwt,
+    /// A certificate of an authority that the provider trusts (RFC 8705 §2.1).
+    TlsClientAuth,
+    /// A certificate that the provider knows (RFC 8705 §2.2).
+    SelfSignedTlsClientAuth,
+    /// An assertion that somebody else made for us (RFC 7521 §4.2).
+    FederatedAssertion,
 }
 
-/// The ways that this version does not know yet.
-pub const PLANNED: [&str; 5] =
-    ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "federated_assertion"];
+/// What one proof is made for: an assertion holds it.
+#[derive(Clone, Copy)]
+pub struct Occasion<'a> {
+    /// Who we are there.
+    pub client: &'a ClientId,
+    /// Whom an assertion is for, unless `signing` names another.
+    pub audience: &'a str,
+    /// How our assertions are signed.
+    pub signing: &'a Signing,
+    /// When.
+    pub now: Wall,
+    /// Where the id of an assertion comes from.
+    pub random: &'a dyn Random,
+}
 
 impl ClientAuth {
-    /// Every way that is built.
-    pub const ALL: [Self; 2] = [Self::ClientSecretBasic, Self::ClientSecretPost];
+    /// Every way.
+    pub const ALL: [Self; 7] = [
+        Self::ClientSecretBasic,
+        Self::ClientSecretPost,
+        Self::ClientSecretJwt,
+        Self::PrivateKeyJwt,
+        Self::TlsClientAuth,
+        Self::SelfSignedTlsClientAuth,
+        Self::FederatedAssertion,
+    ];
 
     /// The word in configuration.
     #[must_use]
@@ -37,91 +69,152 @@ impl ClientAuth {
         match self {
             Self::ClientSecretBasic => "client_secret_basic",
             Self::ClientSecretPost => "client_secret_post",
+            Self::ClientSecretJwt => "client_secret_jwt",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
+            Self::FederatedAssertion => "federated_assertion",
         }
     }
 
-    /// Makes the credential ready to be sent for `client`.
+    /// Whether the TLS connection itself is the proof.
+    #[must_use]
+    pub const fn is_by_certificate(self) -> bool {
+        matches!(self, Self::TlsClientAuth | Self::SelfSignedTlsClientAuth)
+    }
+
+    /// Makes the proof for one request: an assertion is never sent twice.
     ///
     /// # Errors
-    /// [`NotASecret`] for what cannot be a client secret; nothing of it is in the text.
-    pub fn prove(self, client: &ClientId, secret: &Secret) -> Result<Proof, NotASecret> {
-        let text = std::str::from_utf8(secret.expose()).map_err(|_| NotASecret("is not UTF-8 text"))?;
-        if text.is_empty() {
-            return Err(NotASecret("is empty"));
+    /// [`NoProof`] for what `material` cannot prove; nothing of it is in the text.
+    pub fn prove(self, on: &Occasion<'_>, material: &Material) -> Result<Proof, NoProof> {
+        match self {
+            Self::ClientSecretBasic | Self::ClientSecretPost => self.with_secret(on.client, &material.secret),
+            Self::ClientSecretJwt => {
+                let secret = secret_text(&material.secret)?;
+                let signed = assertion::sign(on, &SigningKey::of_secret(secret.as_bytes()))?;
+                Ok(Proof::assertion(signed, &[secret.as_bytes()]))
+            }
+            Self::PrivateKeyJwt => {
+                let key = SigningKey::from_pem(material.secret.expose())?;
+                Ok(Proof::assertion(assertion::sign(on, &key)?, &[]))
+            }
+            Self::TlsClientAuth | Self::SelfSignedTlsClientAuth => {
+                Ok(Proof { shape: Shape::Certificate, withheld: Withheld::default() })
+            }
+            Self::FederatedAssertion => {
+                let text = federated::read(material.secret.expose(), on.now)?;
+                Ok(Proof::assertion(Zeroizing::new(text.to_owned()), &[]))
+            }
         }
-        if text.chars().any(char::is_control) {
-            return Err(NotASecret("holds a control character, such as a line break at its end"));
-        }
-        Ok(Proof { auth: self, secret: Zeroizing::new(text.to_owned()), withheld: self.withheld(client, text) })
     }
 
-    /// The forms in which the credential goes out, so that no error repeats one.
-    fn withheld(self, client: &ClientId, secret: &str) -> Withheld {
-        let encoded = Zeroizing::new(form_encoded(secret));
-        let basic = match self {
-            Self::ClientSecretBasic => {
-                let pair = Zeroizing::new(format!("{}:{}", form_encoded(client.as_str()), encoded.as_str()));
-                STANDARD.encode(pair.as_bytes())
-            }
-            Self::ClientSecretPost => String::new(),
-        };
-        Withheld::new(
+    /// The proof by a client secret that is itself sent: in the form for `client_secret_post`, in the header else.
+    ///
+    /// # Errors
+    /// [`NoProof::Secret`] for what cannot be a client secret; nothing of it is in the text.
+    pub fn with_secret(self, client: &ClientId, secret: &Secret) -> Result<Proof, NoProof> {
+        let secret = secret_text(secret)?;
+        let encoded = Zeroizing::new(form_encoded(&secret));
+        let pair = Zeroizing::new(format!("{}:{}", form_encoded(client.as_str()), encoded.as_str()));
+        let basic = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+        let withheld = Withheld::new(
             [secret.as_bytes(), encoded.as_bytes(), basic.as_bytes()].map(|form| Zeroizing::new(form.to_vec())),
-        )
+        );
+        let shape = if self == Self::ClientSecretPost { Shape::Post(secret) } else { Shape::Basic { secret, basic } };
+        Ok(Proof { shape, withheld })
     }
+}
+
+fn secret_text(secret: &Secret) -> Result<Zeroizing<String>, NoProof> {
+    let text = std::str::from_utf8(secret.expose()).map_err(|_| NoProof::Secret("is not UTF-8 text"))?;
+    if text.is_empty() {
+        return Err(NoProof::Secret("is empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NoProof::Secret("holds a control character, such as a line break at its end"));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn form_encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-impl FromStr for ClientAuth {
-    type Err = NotAClientAuth;
-
-    fn from_str(text: &str) -> Result<Self, NotAClientAuth> {
-        let built = Self::ALL.into_iter().find(|auth| auth.as_str() == text);
-        built.ok_or(if PLANNED.contains(&text) { NotAClientAuth::Planned } else { NotAClientAuth::Unknown })
-    }
-}
-
-/// A credential ready to be sent. It lives for one request.
+/// A proof ready to be sent. It lives for one request.
 pub struct Proof {
-    /// How it is sent.
-    pub auth: ClientAuth,
     /// What no message may repeat.
     pub withheld: Withheld,
-    secret: Zeroizing<String>,
+    pub(super) shape: Shape,
+}
+
+/// How a proof goes out.
+pub(super) enum Shape {
+    /// In the header `Authorization: Basic`: the secret, and the header's value with the id.
+    Basic { secret: Zeroizing<String>, basic: Zeroizing<String> },
+    /// In the form.
+    Post(Zeroizing<String>),
+    /// In the form.
+    Assertion(Zeroizing<String>),
+    /// By the connection.
+    Certificate,
 }
 
 impl Proof {
-    /// The client secret, for the request that is being built.
-    pub(super) fn secret(&self) -> &str {
-        &self.secret
+    /// Without its signature an assertion proves nothing: that is what is withheld.
+    fn assertion(assertion: Zeroizing<String>, more: &[&[u8]]) -> Self {
+        let signature = assertion.rsplit('.').next().unwrap_or_default().as_bytes();
+        let forms = std::iter::once(signature).chain(more.iter().copied());
+        let withheld = Withheld::new(forms.map(|form| Zeroizing::new(form.to_vec())));
+        Self { shape: Shape::Assertion(assertion), withheld }
+    }
+
+    /// The value of `Authorization`, where the proof stands there.
+    pub(super) fn authorization(&self) -> Option<Zeroizing<String>> {
+        match &self.shape {
+            Shape::Basic { basic, .. } => Some(Zeroizing::new(format!("Basic {}", basic.as_str()))),
+            Shape::Post(_) | Shape::Assertion(_) | Shape::Certificate => None,
+        }
+    }
+
+    /// What stands in the form of a request that the `oauth2` crate does not build.
+    pub(super) fn fields<'a>(&'a self, client: &'a ClientId) -> Vec<(&'static str, &'a str)> {
+        let id = ("client_id", client.as_str());
+        match &self.shape {
+            Shape::Basic { .. } => Vec::new(),
+            Shape::Post(secret) => vec![id, ("client_secret", secret)],
+            Shape::Assertion(jwt) => vec![id, ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", jwt)],
+            Shape::Certificate => vec![id],
+        }
     }
 }
 
-/// The word is not a way of client authentication that can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAClientAuth {
-    /// It will be one.
-    #[error("is not available in this version: use `client_secret_basic` or `client_secret_post`")]
-    Planned,
-    /// Nobody knows it.
-    #[error("is not a way of client authentication: use `client_secret_basic` or `client_secret_post`")]
-    Unknown,
-}
+/// `client_assertion_type` of a JWT (RFC 7523 §2.2).
+pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What the store holds cannot be a client secret.
+/// What we have proves nothing. No text holds any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client secret {0}: write it again with `bursar secret put`, without a line break at the end")]
-pub struct NotASecret(&'static str);
+pub enum NoProof {
+    /// The store holds what cannot be a client secret.
+    #[error("the client secret {0}: write it again with `bursar secret put`, without a line break at the end")]
+    Secret(&'static str),
+    /// The store holds what is no private key, or one that does not sign as configured.
+    #[error(transparent)]
+    Key(#[from] NotAKey),
+    /// The file holds no assertion that could be sent.
+    #[error(transparent)]
+    Assertion(#[from] NotAnAssertion),
+    /// An assertion needs an id that was never used.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn proof(auth: ClientAuth, secret: &str) -> Result<Proof, NotASecret> {
-        auth.prove(&"ba:sic+weird".parse().unwrap(), &Secret::new(secret.as_bytes().to_vec()))
+    fn proof(auth: ClientAuth, secret: &str) -> Result<Proof, NoProof> {
+        auth.with_secret(&"ba:sic+weird".parse().unwrap(), &Secret::new(secret.as_bytes().to_vec()))
     }
 
     #[test]
@@ -145,11 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_read_back_and_planned_ones_are_told_from_unknown_ones() {
-        for auth in ClientAuth::ALL {
-            assert_eq!(auth.as_str().parse(), Ok(auth));
-        }
-        assert_eq!("private_key_jwt".parse::<ClientAuth>(), Err(NotAClientAuth::Planned));
-        assert_eq!("none".parse::<ClientAuth>(), Err(NotAClientAuth::Unknown));
+    fn a_request_of_our_own_carries_the_proof_as_the_token_request_does() {
+        let client: ClientId = "ba:sic+weird".parse().unwrap();
+        let basic = proof(ClientAuth::ClientSecretBasic, "a+b").unwrap();
+        assert_eq!(basic.authorization().unwrap().as_str(), "Basic YmElM0FzaWMlMkJ3ZWlyZDphJTJCYg==");
+        assert_eq!(basic.fields(&client), []);
+        let post = proof(ClientAuth::ClientSecretPost, "a+b").unwrap();
+        assert!(post.authorization().is_none());
+        assert_eq!(post.fields(&client), [("client_id", "ba:sic+weird"), ("client_secret", "a+b")]);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use url::Url;
 
 use super::Failure;
@@ -25,6 +26,17 @@ pub const FAILURE_FOR: Duration = Duration::from_secs(10);
 pub struct Metadata {
     /// Its token endpoint.
     pub token_endpoint: EndpointUrl,
+    /// Where tokens are ended (RFC 7009), if it says so, and a secret may be sent there.
+    pub revocation_endpoint: Option<EndpointUrl>,
+}
+
+/// By what we are known there: it decides which of two doors is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// What stands in the request.
+    Plain,
+    /// The certificate of the connection: where metadata has `mtls_endpoint_aliases`, these count (RFC 8705 §5).
+    Certificate,
 }
 
 /// The places where metadata may stand, in the order in which they are asked.
@@ -64,9 +76,9 @@ pub enum Found {
 
 /// Reads what one place answered (RFC 8414 §3.2, §3.3).
 #[must_use]
-pub fn read(issuer: &Issuer, answer: &Answer, sent: Moment) -> Found {
+pub fn read(issuer: &Issuer, door: Door, answer: &Answer, sent: Moment) -> Found {
     match answer.status {
-        200 => metadata(issuer, answer),
+        200 => metadata(issuer, door, answer),
         408 | 425 | 429 | 500..=599 => Found::Failed(Failure::Unavailable {
             what: format!("the metadata of the issuer `{issuer}` answers status {}", answer.status),
             retry_after: refusal::retry_after(&answer.headers, sent.wall),
@@ -75,21 +87,20 @@ pub fn read(issuer: &Issuer, answer: &Answer, sent: Moment) -> Found {
     }
 }
 
-fn metadata(issuer: &Issuer, answer: &Answer) -> Found {
+fn metadata(issuer: &Issuer, door: Door, answer: &Answer) -> Found {
     if !answer.whole {
         return Found::Nothing(format!("more than {} KiB", MOST_BODY_BYTES / 1024));
     }
-    let Some(object) = Some(answer).filter(|a| is_json(&a.headers)).and_then(|a| Object::read(&a.body).ok()) else {
+    let Some(mut object) = Some(answer).filter(|a| is_json(&a.headers)).and_then(|a| Object::read(&a.body).ok()) else {
         return Found::Nothing(refusal::kind_of_body(answer));
     };
-    match endpoint_of(issuer, &object) {
-        Ok(token_endpoint) => Found::Metadata(Metadata { token_endpoint }),
+    match endpoints_of(issuer, door, &mut object) {
+        Ok(metadata) => Found::Metadata(metadata),
         Err(what) => Found::Failed(Failure::Nonsense(format!("the metadata of the issuer `{issuer}` {what}"))),
     }
 }
 
-fn endpoint_of(issuer: &Issuer, object: &Object) -> Result<EndpointUrl, String> {
-    let shown = |text| Withheld::default().show(text, 120);
+fn endpoints_of(issuer: &Issuer, door: Door, object: &mut Object) -> Result<Metadata, String> {
     match object.text("issuer") {
         None => return Err("names no `issuer`".to_owned()),
         // Exactly: else one tenant's document could send our secret to another's endpoint (RFC 8414 §3.3).
@@ -98,17 +109,31 @@ fn endpoint_of(issuer: &Issuer, object: &Object) -> Result<EndpointUrl, String> 
         }
         Some(_) => {}
     }
-    let text =
-        object.text("token_endpoint").ok_or("names no `token_endpoint`: set `token_endpoint` instead of `issuer`")?;
+    let aliases = object.take("mtls_endpoint_aliases").filter(|_| door == Door::Certificate);
+    let text = |name| {
+        let alias = aliases.as_ref().and_then(|aliases| aliases.get(name)).and_then(Value::as_str);
+        alias.or_else(|| object.text(name))
+    };
+    let token = text("token_endpoint");
+    let token = token.ok_or("names no `token_endpoint`: set `token_endpoint` instead of `issuer`")?;
+    Ok(Metadata {
+        token_endpoint: endpoint(issuer, token)?,
+        // Tokens can be had without it.
+        revocation_endpoint: text("revocation_endpoint").and_then(|text| endpoint(issuer, text).ok()),
+    })
+}
+
+fn endpoint(issuer: &Issuer, text: &str) -> Result<EndpointUrl, String> {
     let endpoint: EndpointUrl =
-        text.parse().map_err(|why| format!("names the token endpoint `{}`, which {why}", shown(text)))?;
+        text.parse().map_err(|why| format!("names the endpoint `{}`, which {why}", shown(text)))?;
     if endpoint.is_plain() && !issuer.url().is_plain() {
-        return Err(format!(
-            "names the token endpoint `{}`, which is plain http though the issuer is not",
-            shown(text)
-        ));
+        return Err(format!("names the endpoint `{}`, which is plain http though the issuer is not", shown(text)));
     }
     Ok(endpoint)
+}
+
+fn shown(text: &str) -> String {
+    Withheld::default().show(text, 120)
 }
 
 /// What is remembered of an issuer's metadata between requests.
@@ -169,7 +194,9 @@ impl Memory {
                 let retry_after = Some(retry_after.unwrap_or_default().max(wait));
                 Err(Failure::Unavailable { what: what.clone(), retry_after })
             }
-            (Failure::Refused { .. } | Failure::Nonsense(_) | Failure::Credential(_), _) => Err(failure.clone()),
+            (Failure::Refused { .. } | Failure::Nonsense(_) | Failure::Credential(_) | Failure::Unsupported, _) => {
+                Err(failure.clone())
+            }
         }
     }
 }
@@ -184,11 +211,11 @@ mod tests {
     }
 
     fn found(issuer: &str, body: &str) -> Found {
-        read(&issuer.parse().unwrap(), &answer(200, body), Moment::default())
+        read(&issuer.parse().unwrap(), Door::Plain, &answer(200, body), Moment::default())
     }
 
     fn metadata_at(url: &str) -> Metadata {
-        Metadata { token_endpoint: url.parse().unwrap() }
+        Metadata { token_endpoint: url.parse().unwrap(), revocation_endpoint: None }
     }
 
     fn down() -> Failure {
@@ -235,14 +262,47 @@ mod tests {
         assert!(matches!(found("http://127.0.0.1:1", plain), Found::Metadata(_)));
     }
 
+    fn endpoints(door: Door, members: &str) -> Option<(String, Option<String>)> {
+        let body = format!(r#"{{"issuer":"https://h","token_endpoint":"https://h/t"{members}}}"#);
+        match read(&"https://h".parse().unwrap(), door, &answer(200, &body), Moment::default()) {
+            Found::Metadata(found) => {
+                Some((found.token_endpoint.to_string(), found.revocation_endpoint.map(|url| url.to_string())))
+            }
+            Found::Nothing(_) | Found::Failed(_) => None,
+        }
+    }
+
+    #[test]
+    fn who_comes_with_a_certificate_is_sent_to_the_door_for_it() {
+        let both = r#","revocation_endpoint":"https://h/r","mtls_endpoint_aliases":{"token_endpoint":"https://m/t"}"#;
+        let (plain, ours) = ("https://h/t".to_owned(), "https://m/t".to_owned());
+        let revocation = Some("https://h/r".to_owned());
+        assert_eq!(endpoints(Door::Plain, both), Some((plain.clone(), revocation.clone())));
+        assert_eq!(endpoints(Door::Certificate, both), Some((ours, revocation)), "what has no alias has one door");
+        assert_eq!(endpoints(Door::Certificate, r#","mtls_endpoint_aliases":[]"#), Some((plain, None)));
+        let plain_alias = r#","mtls_endpoint_aliases":{"token_endpoint":"http://127.0.0.1/t"}"#;
+        assert_eq!(endpoints(Door::Certificate, plain_alias), None, "it is as safe as the issuer");
+    }
+
+    #[test]
+    fn a_revocation_endpoint_that_no_secret_may_be_sent_to_is_none() {
+        for bad in [r#""http://h/r""#, r#""http://127.0.0.1/r""#, "7", r#""/r""#] {
+            let found = endpoints(Door::Plain, &format!(r#","revocation_endpoint":{bad}"#));
+            assert_eq!(found, Some(("https://h/t".to_owned(), None)), "{bad}");
+        }
+    }
+
     #[test]
     fn the_next_place_is_asked_only_where_nothing_stands() {
         let issuer = "https://h".parse().unwrap();
         for (status, body) in [(404, ""), (200, "<html>"), (200, ""), (302, ""), (401, "{}")] {
-            assert!(matches!(read(&issuer, &answer(status, body), Moment::default()), Found::Nothing(_)), "{status}");
+            assert!(
+                matches!(read(&issuer, Door::Plain, &answer(status, body), Moment::default()), Found::Nothing(_)),
+                "{status}"
+            );
         }
         for status in [429, 500, 503] {
-            let found = read(&issuer, &answer(status, ""), Moment::default());
+            let found = read(&issuer, Door::Plain, &answer(status, ""), Moment::default());
             assert!(matches!(found, Found::Failed(Failure::Unavailable { .. })), "{status}");
         }
     }

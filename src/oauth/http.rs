@@ -12,26 +12,41 @@ use http::Request;
 use http::header::ACCEPT;
 use oauth2::basic::BasicClient;
 use oauth2::{AsyncHttpClient, AuthType, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenUrl};
+use rustls::ClientConfig;
 use tokio::sync::Mutex;
 use tokio::time;
 
 use super::answer::{self, Asked};
-use super::client_auth::{ClientAuth, Proof};
-use super::discovery::{self, Found, Memory, Metadata};
-use super::settings::{EndpointUrl, Issuer, Server, Settings};
+use super::certificate::{Identity, Made, NotACertificate};
+use super::client_auth::{ASSERTION_TYPE, Occasion, Proof, Shape};
+use super::discovery::{self, Door, Found, Memory, Metadata};
+use super::settings::{Issuer, Server, Settings};
 use super::tls::{NoTls, Tls};
 use super::wire::Wire;
-use super::{Ask, Credential, Failure, Grant, NoCredential, TokenEndpoint};
+use super::{Ask, Credential, Failure, Grant, Material, NoCredential, TokenEndpoint, revocation};
+use crate::crypto::Random;
+use crate::secret::Secret;
 use crate::time::Clock;
 
-/// A provider's token endpoint.
+/// A provider's token endpoint, and the one that ends its tokens.
 pub struct Endpoint {
     settings: Settings,
-    wire: Wire,
+    /// The way without a certificate of ours: for metadata always.
+    wire: Arc<Wire>,
+    tls: ClientConfig,
+    /// The way with the certificate that was read last, where that is the proof.
+    certified: Mutex<Option<(Made, Arc<Wire>)>>,
     credential: Arc<dyn Credential>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     /// Held while metadata is fetched, so that it is fetched once.
     discovered: Mutex<Memory>,
+}
+
+/// What one request goes out with.
+struct Ready {
+    wire: Arc<Wire>,
+    proof: Proof,
 }
 
 impl Endpoint {
@@ -43,38 +58,86 @@ impl Endpoint {
         settings: Settings,
         credential: Arc<dyn Credential>,
         clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
         tls: &Tls,
     ) -> Result<Self, NoTls> {
-        let wire = Wire::new(&settings, tls)?;
-        Ok(Self { settings, wire, credential, clock, discovered: Mutex::default() })
+        let tls = Wire::config(&settings, tls)?;
+        let wire = Arc::new(Wire::new(&settings, tls.clone())?);
+        let (certified, discovered) = Default::default();
+        Ok(Self { settings, wire, tls, certified, credential, clock, random, discovered })
     }
 
     async fn obtain(&self, ask: &Ask) -> Result<Grant, Failure> {
-        let url = self.token_endpoint().await?;
-        let secret = self.credential.current().await.map_err(Failure::Credential)?;
-        let proof = self.settings.client_auth.prove(&self.settings.client_id, &secret);
-        let proof = proof.map_err(|why| Failure::Credential(NoCredential::Unusable(why.to_string())))?;
-        let outcome = self.exchange(url, &proof, ask).await;
+        let places = self.places().await?;
+        let ready = self.prove(&places).await?;
+        let outcome = self.exchange(&places, &ready, ask).await;
         if let Err(Failure::Refused { status: 300..=399 | 404 | 410, .. }) = outcome {
             self.discovered.lock().await.forget();
         }
         outcome
     }
 
-    async fn token_endpoint(&self) -> Result<EndpointUrl, Failure> {
+    async fn end(&self, token: &Secret) -> Result<(), Failure> {
+        let places = self.places().await?;
+        let to = self.settings.revocation_endpoint.as_ref().or(places.revocation_endpoint.as_ref());
+        let to = to.ok_or(Failure::Unsupported)?;
+        let Ready { wire, proof } = self.prove(&places).await?;
+        let request = revocation::request(to, &self.settings.client_id, &proof, token);
+        let request = request.ok_or_else(|| Failure::Nonsense("the token is no text".to_owned()))?;
+        let sent = self.clock.now();
+        revocation::read(&wire.send(request).await?, self.settings.client_auth, proof, token, sent)
+    }
+
+    /// Everything that proves who we are, read anew: what was rotated is used from here on.
+    async fn prove(&self, places: &Metadata) -> Result<Ready, Failure> {
+        let material = self.credential.current().await.map_err(Failure::Credential)?;
+        let wire = self.wire_with(&material).await?;
+        let Settings { server, client_id: client, client_auth, signing, .. } = &self.settings;
+        let audience = match server {
+            // The issuer names the server, and no other can pass an assertion for it on (RFC 7523bis).
+            Server::Issuer(issuer) => issuer.as_str(),
+            Server::Endpoint(_) => places.token_endpoint.url().as_str(),
+        };
+        let on = Occasion { client, audience, signing, now: self.clock.now().wall, random: &*self.random };
+        let proof = client_auth
+            .prove(&on, &material)
+            .map_err(|why| Failure::Credential(NoCredential::Unusable(why.to_string())))?;
+        Ok(Ready { wire, proof })
+    }
+
+    /// The way on which a request goes: where the certificate is the proof, one that shows it.
+    async fn wire_with(&self, material: &Material) -> Result<Arc<Wire>, Failure> {
+        if !self.settings.client_auth.is_by_certificate() {
+            return Ok(Arc::clone(&self.wire));
+        }
+        let not = |why: &dyn std::fmt::Display| Failure::Credential(NoCredential::Unusable(why.to_string()));
+        let chain = material.certificate.as_ref().ok_or_else(|| not(&NotACertificate::Missing))?;
+        let made = Made::of(chain, &material.secret);
+        let mut certified = self.certified.lock().await;
+        if let Some((_, wire)) = certified.as_ref().filter(|(of, _)| *of == made) {
+            return Ok(Arc::clone(wire));
+        }
+        let identity = Identity::new(chain, &material.secret).map_err(|why| not(&why))?;
+        let wire = Wire::new(&self.settings, identity.within(&self.tls)).map_err(|why| not(&why))?;
+        let wire = Arc::new(wire);
+        *certified = Some((made, Arc::clone(&wire)));
+        Ok(wire)
+    }
+
+    /// Where requests go: as configured, else as the issuer's metadata says.
+    async fn places(&self) -> Result<Metadata, Failure> {
         let issuer = match &self.settings.server {
-            Server::Endpoint(url) => return Ok(url.clone()),
+            Server::Endpoint(url) => return Ok(Metadata { token_endpoint: url.clone(), revocation_endpoint: None }),
             Server::Issuer(issuer) => issuer,
         };
         let mut memory = self.discovered.lock().await;
-        let metadata = match memory.recall(self.clock.now()) {
+        match memory.recall(self.clock.now()) {
             Some(remembered) => remembered,
             None => {
                 let asked = self.discover_in_time(issuer).await;
                 memory.learn(asked, self.clock.now())
             }
-        };
-        metadata.map(|metadata| metadata.token_endpoint)
+        }
     }
 
     /// All places together have the time of one request.
@@ -87,12 +150,13 @@ impl Endpoint {
     }
 
     async fn discover(&self, issuer: &Issuer) -> Result<Metadata, Failure> {
+        let door = if self.settings.client_auth.is_by_certificate() { Door::Certificate } else { Door::Plain };
         let mut nothing = Vec::new();
         for place in discovery::places(issuer) {
             let request = Request::get(place.as_str()).header(ACCEPT, "application/json").body(Vec::new());
             let request = request.map_err(|_| Failure::Nonsense(format!("`{place}` cannot be requested")))?;
             let sent = self.clock.now();
-            match discovery::read(issuer, &self.wire.send(request).await?, sent) {
+            match discovery::read(issuer, door, &self.wire.send(request).await?, sent) {
                 Found::Metadata(metadata) => return Ok(metadata),
                 Found::Failed(failure) => return Err(failure),
                 Found::Nothing(instead) => nothing.push(format!("`{place}`: {instead}")),
@@ -105,19 +169,28 @@ impl Endpoint {
         Err(Failure::Nonsense(what))
     }
 
-    async fn exchange(&self, url: EndpointUrl, proof: &Proof, ask: &Ask) -> Result<Grant, Failure> {
+    async fn exchange(&self, places: &Metadata, ready: &Ready, ask: &Ask) -> Result<Grant, Failure> {
         let client = BasicClient::new(oauth2::ClientId::new(self.settings.client_id.as_str().to_owned()))
-            .set_client_secret(ClientSecret::new(proof.secret().to_owned()))
-            .set_auth_type(auth_type(proof.auth))
-            .set_token_uri(TokenUrl::from_url(url.url().clone()));
+            .set_token_uri(TokenUrl::from_url(places.token_endpoint.url().clone()));
+        let client = match &ready.proof.shape {
+            Shape::Basic { secret, .. } => client.set_client_secret(ClientSecret::new(secret.to_string())),
+            Shape::Post(secret) => {
+                client.set_client_secret(ClientSecret::new(secret.to_string())).set_auth_type(AuthType::RequestBody)
+            }
+            Shape::Assertion(_) | Shape::Certificate => client.set_auth_type(AuthType::RequestBody),
+        };
         let mut request = client.exchange_client_credentials();
+        if let Shape::Assertion(assertion) = &ready.proof.shape {
+            request = request.add_extra_param("client_assertion_type", ASSERTION_TYPE);
+            request = request.add_extra_param("client_assertion", assertion.as_str());
+        }
         for scope in &ask.scopes {
             request = request.add_scope(Scope::new(scope.to_string()));
         }
         for audience in &ask.audience {
             request = request.add_extra_param(self.settings.audience_as.as_str(), audience.to_string());
         }
-        let listener = Listener { endpoint: self, proof, ask };
+        let listener = Listener { endpoint: self, ready, ask };
         match request.request_async(&listener).await {
             Err(RequestTokenError::Request(Heard(heard))) => heard,
             Ok(_)
@@ -139,19 +212,16 @@ impl TokenEndpoint for Endpoint {
     fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>> {
         self.obtain(ask).boxed()
     }
-}
 
-const fn auth_type(auth: ClientAuth) -> AuthType {
-    match auth {
-        ClientAuth::ClientSecretBasic => AuthType::BasicAuth,
-        ClientAuth::ClientSecretPost => AuthType::RequestBody,
+    fn revoke<'a>(&'a self, token: &'a Secret) -> BoxFuture<'a, Result<(), Failure>> {
+        self.end(token).boxed()
     }
 }
 
 /// Our HTTP client for the crate: it sends one request and hears the whole answer itself.
 struct Listener<'a> {
     endpoint: &'a Endpoint,
-    proof: &'a Proof,
+    ready: &'a Ready,
     ask: &'a Ask,
 }
 
@@ -159,12 +229,12 @@ impl Listener<'_> {
     async fn hear(&self, request: HttpRequest) -> Result<Grant, Failure> {
         // The token lives from here at the latest: the server can only have issued it later.
         let sent = self.endpoint.clock.now();
-        let answer = self.endpoint.wire.send(request).await?;
+        let answer = self.ready.wire.send(request).await?;
         let asked = Asked {
             ask: self.ask,
             rules: &self.endpoint.settings.rules,
-            client_auth: self.proof.auth,
-            withheld: &self.proof.withheld,
+            client_auth: self.endpoint.settings.client_auth,
+            withheld: &self.ready.proof.withheld,
             sent,
         };
         answer::read(&answer, &asked)

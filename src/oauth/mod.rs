@@ -2,27 +2,36 @@
 //!
 //! The way of one token: [`settings`] say where the provider is and who we are there; [`discovery`] finds
 //! its token endpoint; [`client_auth`] proves who we are; [`http`] sends the request; [`answer`] and
-//! [`refusal`] decide what the answer is worth.
+//! [`refusal`] decide what the answer is worth. [`revocation`] ends a token before its time (RFC 7009).
 
 pub mod answer;
+pub mod assertion;
+pub mod certificate;
 pub mod client_auth;
 pub mod discovery;
+pub mod federated;
 pub mod http;
 pub mod object;
 pub mod refusal;
+pub mod revocation;
 pub mod settings;
 pub mod shown;
+pub mod signing_key;
 pub mod tls;
 mod trouble;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::access::{Audiences, Scopes};
 use crate::secret::Secret;
 use crate::time::Moment;
+
+use certificate::CertificateChain;
 
 /// One request for a token: what is judged is what is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,12 +62,33 @@ pub trait TokenEndpoint: Send + Sync + 'static {
 
     /// Asks once for a token, within the provider's own time limits.
     fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>>;
+
+    /// Ends `token` at the provider (RFC 7009 §2), within its own time limits.
+    fn revoke<'a>(&'a self, token: &'a Secret) -> BoxFuture<'a, Result<(), Failure>> {
+        let _ = token;
+        futures_util::future::ready(Err(Failure::Unsupported)).boxed()
+    }
 }
 
 /// Reads the credential with which we authenticate, each time it is needed, so that a rotated one is used at once.
 pub trait Credential: Send + Sync + 'static {
     /// The current value.
-    fn current(&self) -> BoxFuture<'_, Result<std::sync::Arc<Secret>, NoCredential>>;
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>>;
+}
+
+/// What proves who we are.
+#[derive(Clone, Debug)]
+pub struct Material {
+    /// The client secret, the private key (PEM), the key of `certificate` (PEM), or the assertion.
+    pub secret: Arc<Secret>,
+    /// The certificate with which we connect, where we do.
+    pub certificate: Option<CertificateChain>,
+}
+
+impl From<Secret> for Material {
+    fn from(secret: Secret) -> Self {
+        Self { secret: Arc::new(secret), certificate: None }
+    }
 }
 
 /// Why our own credential cannot be used. The texts say to the operator what to do, without any part of the value.
@@ -99,6 +129,9 @@ pub enum Failure {
     /// Our own credential cannot be used.
     #[error("the provider was not asked: {0}")]
     Credential(NoCredential),
+    /// The provider has no endpoint for this, as far as we know.
+    #[error("the provider has no revocation endpoint that bursar knows of: set `revocation_endpoint`, if it has one")]
+    Unsupported,
 }
 
 impl Failure {
@@ -110,6 +143,7 @@ impl Failure {
             Self::Nonsense(_) => "nonsense",
             Self::Unavailable { .. } => "unavailable",
             Self::Credential(_) => "credential",
+            Self::Unsupported => "unsupported",
         }
     }
 
@@ -119,7 +153,7 @@ impl Failure {
         match self {
             Self::Refused { error, .. } => matches!(error, Some("invalid_client" | "unauthorized_client")),
             Self::Credential(_) => true,
-            Self::Nonsense(_) | Self::Unavailable { .. } => false,
+            Self::Nonsense(_) | Self::Unavailable { .. } | Self::Unsupported => false,
         }
     }
 
@@ -131,6 +165,7 @@ impl Failure {
             Self::Nonsense(_) => "nonsense",
             Self::Unavailable { .. } => "unavailable",
             Self::Credential(_) => "credential",
+            Self::Unsupported => "unsupported",
         }
     }
 
@@ -140,6 +175,7 @@ impl Failure {
         match self {
             Self::Refused { what, .. } | Self::Nonsense(what) | Self::Unavailable { what, .. } => what,
             Self::Credential(NoCredential::Missing(what) | NoCredential::Unusable(what)) => what,
+            Self::Unsupported => "no `revocation_endpoint` is configured or discovered",
         }
     }
 }

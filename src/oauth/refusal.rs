@@ -106,8 +106,7 @@ fn registered(code: &str) -> Option<&'static str> {
 
 /// What the operator does next.
 fn remedy(status: u16, error: Option<&str>, auth: ClientAuth) -> String {
-    let credential =
-        || format!("check `client_id`, the stored client secret and `client_auth` (now `{}`)", auth.as_str());
+    let credential = || format!("check `client_id`, {} and `client_auth` (now `{}`)", what_proves(auth), auth.as_str());
     match (error, status) {
         (Some("invalid_client"), _) | (None, 401) => credential(),
         (Some("unauthorized_client" | "unsupported_grant_type"), _) => {
@@ -118,6 +117,23 @@ fn remedy(status: u16, error: Option<&str>, auth: ClientAuth) -> String {
         (None, 403) => format!("some servers answer so to a wrong secret: {}", credential()),
         (None, 404 | 405 | 410) => "check `token_endpoint` or `issuer`: this is no token endpoint".to_owned(),
         (Some(_) | None, _) => "the provider's own log may say more".to_owned(),
+    }
+}
+
+/// What may be wrong with our proof.
+const fn what_proves(auth: ClientAuth) -> &'static str {
+    match auth {
+        ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => "the stored client secret",
+        ClientAuth::ClientSecretJwt => "the stored client secret, this host's clock",
+        ClientAuth::PrivateKeyJwt => {
+            "the stored private key, `signing_alg`, `key_id`, `assertion_audience`, this host's clock"
+        }
+        ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => {
+            "that the provider knows `certificate`, that it has not expired"
+        }
+        ClientAuth::FederatedAssertion => {
+            "that the provider trusts the assertion's issuer and subject, that each assertion may be used more than once"
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use super::assertion::Signing;
 use super::client_auth::ClientAuth;
 use super::tls::Roots;
 use crate::access::Scopes;
@@ -20,6 +21,10 @@ pub struct Settings {
     pub client_id: ClientId,
     /// How we prove it.
     pub client_auth: ClientAuth,
+    /// How our assertions are signed, where the proof is one.
+    pub signing: Signing,
+    /// Where tokens are ended (RFC 7009); none: where its metadata says, if it does.
+    pub revocation_endpoint: Option<EndpointUrl>,
     /// By which parameter it is told for whom a token is.
     pub audience_as: AudienceParameter,
     /// What we accept from it.

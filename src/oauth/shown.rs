@@ -19,6 +19,13 @@ impl Withheld {
         Self(forms.into_iter().filter(|form| !form.is_empty()).collect())
     }
 
+    /// Withholds `form` too.
+    #[must_use]
+    pub fn and(mut self, form: &[u8]) -> Self {
+        self.0.extend((!form.is_empty()).then(|| Zeroizing::new(form.to_vec())));
+        self
+    }
+
     /// `text` fit to be shown: printable ASCII, at most `most` characters.
     #[must_use]
     pub fn show(&self, text: &str, most: usize) -> String {

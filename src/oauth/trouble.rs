@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 /// The trouble with a request to `host` that had `timeout`, as one line without anything that was sent.
 pub(super) fn in_words(error: &reqwest::Error, host: &str, timeout: Duration) -> String {
@@ -29,10 +29,30 @@ fn tls_in_words(error: &rustls::Error, host: &str) -> String {
     let what = match error {
         rustls::Error::InvalidCertificate(why) => return certificate_in_words(why, host),
         rustls::Error::InvalidMessage(_) => "it does not speak TLS at this port".to_owned(),
+        rustls::Error::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+            format!(
+                "it does not accept our `certificate`, or wants one (alert {alert:?}): renew it, or register it there"
+            )
+        }
         rustls::Error::AlertReceived(alert) => format!("it ended the handshake with the alert {alert:?}"),
         other => other.to_string(),
     };
     format!("no TLS with `{host}`: {what}")
+}
+
+/// The alerts by which a server refuses a client for its certificate (RFC 8446 §6.2).
+const fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
 }
 
 fn certificate_in_words(error: &CertificateError, host: &str) -> String {

@@ -11,6 +11,7 @@ use http::Request;
 use http::header::AUTHORIZATION;
 use reqwest::Client;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::ClientConfig;
 
 use super::Failure;
 use super::answer::{Answer, MOST_BODY_BYTES};
@@ -32,18 +33,25 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// A way that has sent nothing yet.
+    /// How TLS is spoken there.
     ///
     /// # Errors
     /// [`NoTls`], when the roots that `settings` want are not there.
-    pub(super) fn new(settings: &Settings, tls: &Tls) -> Result<Self, NoTls> {
-        let config = match tls.config(&settings.roots) {
+    pub(super) fn config(settings: &Settings, tls: &Tls) -> Result<ClientConfig, NoTls> {
+        match tls.config(&settings.roots) {
             // Plain http to loopback needs no authority; where the host has none, https from there is refused.
             Err(NoTls::NoSystemRoots) if settings.server.is_plain() => Tls::that_trusts_nobody(),
             config => config,
-        };
+        }
+    }
+
+    /// A way that has sent nothing yet.
+    ///
+    /// # Errors
+    /// [`NoTls::NoClient`].
+    pub(super) fn new(settings: &Settings, config: ClientConfig) -> Result<Self, NoTls> {
         let client = Client::builder()
-            .tls_backend_preconfigured(config?)
+            .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(Resolver))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

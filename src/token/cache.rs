@@ -51,6 +51,9 @@ pub(super) type Landed = watch::Receiver<Option<Landing>>;
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Entries>);
 
+/// How many tokens that are no longer served one entry remembers: those of a whole life, at the earliest refresh point.
+const MOST_FORMER: usize = 20;
+
 /// By whose they are.
 type Entries = HashMap<Option<Name>, HashMap<Key, Arc<Entry>>>;
 
@@ -110,6 +113,15 @@ impl Cache {
         });
     }
 
+    /// Takes every token out of service. Those that are alive at the provider, with those that were refreshed before.
+    pub(super) fn retire(&self, now: Moment) -> Vec<(Arc<Entry>, Held)> {
+        let all = lock(&self.0);
+        let of = |entry: &Arc<Entry>| {
+            entry.retire(now).into_iter().map(|held| (Arc::clone(entry), held)).collect::<Vec<_>>()
+        };
+        all.values().flat_map(HashMap::values).flat_map(of).collect()
+    }
+
     /// How many tokens are held that are still alive.
     pub(super) fn alive(&self, now: Moment) -> usize {
         lock(&self.0).values().flat_map(HashMap::values).filter(|entry| entry.is_alive(now)).count()
@@ -149,6 +161,8 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
+    /// What is no longer served, and may be alive at the provider: to be ended with the rest.
+    former: Vec<Held>,
     flight: Option<Landed>,
     failed: Option<Failed>,
     /// A limit of ours that kept the last flight on the ground, and until when.
@@ -220,9 +234,11 @@ impl Entry {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Lets the token go, though it may be alive: whoever asks next has it fetched.
+    /// Lets the token go, though it may be alive: whoever asks next has it fetched. What could be ended with it goes too.
     pub(super) fn forget(&self) {
-        lock(&self.state).held = None;
+        let mut state = lock(&self.state);
+        state.held = None;
+        state.former.clear();
     }
 
     /// A workload asks, for a token that lives for `min_ttl` at least.
@@ -293,6 +309,7 @@ impl Entry {
         let mut state = lock(&self.state);
         state.flight = None;
         let told = landing.map_err(|why| state.failed(why, now, again)).inspect(|held| {
+            state.retire(now);
             state.held = held.expires.is_some().then(|| held.clone());
             (state.failed, state.held_back) = (None, None);
             // The same token again stays what it is: rejected.
@@ -319,6 +336,19 @@ impl Entry {
         lock(&self.state).held.as_ref()?.expires.filter(|expires| !expires.passed(now)).map(|expires| expires.wall)
     }
 
+    /// Takes the token out of service; what is alive at the provider.
+    fn retire(&self, now: Moment) -> Vec<Held> {
+        let mut state = lock(&self.state);
+        state.retire(now);
+        state.failed = None;
+        state.former.clone()
+    }
+
+    /// A token that was taken out of service is ended.
+    pub(super) fn ended(&self, ended: &Held) {
+        lock(&self.state).former.retain(|held| held.fingerprint != ended.fingerprint);
+    }
+
     fn is_alive(&self, now: Moment) -> bool {
         lock(&self.state).held.as_ref().is_some_and(|held| held.freshness(false, now).is_some())
     }
@@ -326,12 +356,21 @@ impl Entry {
     /// Whether nothing would be lost by forgetting it.
     fn is_idle(&self, now: Moment) -> bool {
         let mut state = lock(&self.state);
+        state.former.retain(|held| held.freshness(false, now).is_some());
         let alive = state.held.as_ref().is_some_and(|held| held.freshness(false, now).is_some());
+        let alive = alive || !state.former.is_empty();
         !alive && state.under_way().is_none() && state.waits(now).is_none()
     }
 }
 
 impl State {
+    fn retire(&mut self, now: Moment) {
+        self.former.extend(self.held.take());
+        self.former.retain(|held| held.freshness(false, now).is_some());
+        let beyond = self.former.len().saturating_sub(MOST_FORMER);
+        self.former.drain(..beyond);
+    }
+
     fn under_way(&mut self) -> Option<Landed> {
         // A flight whose task died without landing has dropped its sender: it counts as over.
         self.flight = self.flight.take().filter(|landed| landed.has_changed().is_ok());
@@ -409,6 +448,26 @@ mod tests {
     use crate::time::{Clock, ManualClock};
 
     #[test]
+    fn what_was_refreshed_is_ended_with_the_rest_and_nothing_twice() {
+        let (cache, clock) = (Cache::default(), ManualClock::default());
+        let entry = cache.entry(key(Some("checkout"), 0), &"checkout".parse().unwrap(), clock.now()).unwrap();
+        for (token, seconds) in [("dead by then", 5), ("refreshed", 100), ("current", 100)] {
+            let takeoff = lock(&entry.state).take_off().0;
+            entry.land(takeoff, Ok(named(token, seconds, &clock)), clock.now(), |_| Duration::ZERO);
+            clock.advance(Duration::from_secs(10));
+        }
+        let retired = |now| cache.retire(now).into_iter().map(|(_, held)| held).collect::<Vec<_>>();
+        let alive = retired(clock.now());
+        assert_eq!(alive.iter().map(|held| held.value.expose()).collect::<Vec<_>>(), [&b"refreshed"[..], b"current"]);
+        assert_eq!(cache.alive(clock.now()), 0, "none is served");
+        assert!(matches!(entry.ask(Duration::ZERO, clock.now()), Answer::Fetch(..)));
+        entry.ended(&alive[0]);
+        assert_eq!(retired(clock.now()).len(), 1, "what could not be ended is tried again");
+        clock.advance(Duration::from_secs(100));
+        assert_eq!(retired(clock.now()).len(), 0, "and is let go once it is dead");
+    }
+
+    #[test]
     fn one_workload_does_not_fill_the_cache_for_the_others() {
         let (cache, now) = (Cache::default(), ManualClock::default().now());
         for shared in [false, true] {
@@ -433,6 +492,12 @@ mod tests {
     fn key(workload: Option<&str>, scope: usize) -> Key {
         let workload = workload.map(|name| name.parse().unwrap());
         Key { workload, scopes: Scopes::parse(&format!("s{scope}")).unwrap(), audience: Audiences::default() }
+    }
+
+    fn named(token: &str, seconds: u64, clock: &ManualClock) -> Held {
+        let fingerprint = FingerprintKey::new(1, &[0; 32]).of(token.as_bytes());
+        let (token, lifetime) = (Secret::copy_of(token.as_bytes()), Some(Duration::from_secs(seconds)));
+        Held::new(Grant { token, scopes: Scopes::default(), lifetime, sent: clock.now() }, 0.7, 0, fingerprint, 0)
     }
 
     fn held(clock: &ManualClock, room: &Room) -> Held {

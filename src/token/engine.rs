@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::cache::{Answer, Cache, Entry, Good, Key, Landed, Landing, Takeoff};
@@ -13,7 +14,7 @@ use super::upstream::{Health, Upstream};
 use super::{Catalogue, Counts, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
-use crate::audit::{Actor, Effect, Intent, Journal, Outcome, OutcomeOf, Record};
+use crate::audit::{Actor, Effect, Intent, Journal, NotDurable, Outcome, OutcomeOf, Record};
 use crate::crypto::{FingerprintKey, Random};
 use crate::name::Name;
 use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
@@ -26,6 +27,8 @@ use crate::time::{Clock, Moment, Wall};
 const TICK: Duration = Duration::from_secs(30);
 /// How long a key is left alone for which the provider failed: at most a tick, so that recovery is found out within one.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: TICK };
+/// How many tokens are ended at once.
+const MOST_ENDINGS: usize = 8;
 /// The most that a provider's `Retry-After` can ask of us.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -64,6 +67,19 @@ pub struct Settings {
     pub mints_per_workload: Option<Rate>,
     /// The time for one request: a further attempt begins within it, or not at all.
     pub timeout: Duration,
+    /// Whether what is held is ended at the provider when the agent stops.
+    pub revoke_at_shutdown: bool,
+}
+
+/// What became of a provider's tokens that were to be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// How many are no longer served, and may have been alive at the provider.
+    pub tokens: usize,
+    /// How many of them the provider has ended.
+    pub ended: usize,
+    /// Why it did not end another: the last failure.
+    pub failure: Option<Failure>,
 }
 
 /// Who shares a token.
@@ -252,6 +268,56 @@ impl Provider {
     #[must_use]
     pub fn expires_first(&self) -> Option<Wall> {
         self.cache.expires_first(self.engine.clock.now())
+    }
+
+    /// Takes every token out of service, and ends each at the provider; none is begun any more after `within`. What could
+    /// not be ended is remembered while it lives, and tried again the next time.
+    ///
+    /// # Errors
+    /// [`NotDurable`], when an intent could not be recorded: that token and those behind it were not ended.
+    pub async fn revoke(&self, by: Actor<'_>, within: Duration) -> Result<Revoked, NotDurable> {
+        let clock = &self.engine.clock;
+        let (until, retired) = (clock.now().deadline(within), self.cache.retire(clock.now()));
+        let mut revoked = Revoked { tokens: retired.len(), ended: 0, failure: None };
+        for some in retired.chunks(MOST_ENDINGS) {
+            if revoked.failure == Some(Failure::Unsupported) || until.passed(clock.now()) {
+                break;
+            }
+            let mut endings = Vec::with_capacity(some.len());
+            for (entry, held) in some {
+                endings.push(self.end(by, entry, held));
+            }
+            for ending in join_all(endings).await {
+                match ending? {
+                    Ok(()) => revoked.ended += 1,
+                    Err(failure) => revoked.failure = Some(failure),
+                }
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// Ends one token: intent, request, outcome.
+    async fn end(&self, by: Actor<'_>, entry: &Entry, held: &Held) -> Result<Result<(), Failure>, NotDurable> {
+        let (engine, key) = (&*self.engine, &entry.key);
+        let effect = Effect::Revoke { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
+        let intent = engine.journal.append(&Record::Intent(Intent { actor: by, effect })).await?.decision().index;
+        let asked = engine.clock.now();
+        let ended = self.upstream.revoke(&held.value).await;
+        // A crash here leaves an intent without outcome: the token is served nowhere, and expires by itself.
+        let took = engine.clock.now().since(asked);
+        let result = match &ended {
+            Ok(()) => OutcomeOf::Revoked { fingerprint: held.fingerprint },
+            Err(failure) => {
+                let (code, detail) = (failure.code(), failure.detail());
+                OutcomeOf::NotRevoked { fingerprint: held.fingerprint, code, detail }
+            }
+        };
+        drop(engine.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));
+        if ended.is_ok() {
+            entry.ended(held);
+        }
+        Ok(ended)
     }
 
     /// How many tokens are held that are alive.

@@ -24,7 +24,7 @@ mod upstream;
 pub use cache::Key;
 pub use catalogue::{Catalogue, NotListed};
 pub use counts::Counts;
-pub use engine::{Engine, Provider, Rejection, Settings, Share, keep_ahead};
+pub use engine::{Engine, Provider, Rejection, Revoked, Settings, Share, keep_ahead};
 pub use turns::MOST_FLIGHTS;
 pub use upstream::Health;
 

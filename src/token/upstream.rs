@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::crypto::Random;
 use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use crate::retry::{Backoff, Breaker, Budget, Rate, State};
+use crate::secret::Secret;
 use crate::time::{Clock, Deadline, Moment};
 
 use super::{Counts, Unavailable};
@@ -132,6 +133,18 @@ impl Upstream {
         }
     }
 
+    /// Ends `token`, at the first endpoint that does.
+    pub(super) async fn revoke(&self, token: &Secret) -> Result<(), Failure> {
+        let mut ended = Err(Failure::Unsupported);
+        for route in &self.routes {
+            ended = route.endpoint.revoke(token).await;
+            if ended.is_ok() {
+                break;
+            }
+        }
+        ended
+    }
+
     /// Lets the provider be asked at once: what it failed for may have been mended.
     pub(super) fn forgive(&self) {
         let mut state = self.lock();
@@ -194,7 +207,9 @@ impl Upstream {
                 Some(Failure::Unavailable { retry_after, .. }) => breaker.failed(*retry_after, dice, now),
                 Some(Failure::Nonsense(_)) => breaker.failed(None, dice, now),
                 // An endpoint that refuses is well; a credential that cannot be read never reached it.
-                Some(Failure::Refused { .. } | Failure::Credential(_)) | None => breaker.succeeded(),
+                Some(Failure::Refused { .. } | Failure::Credential(_) | Failure::Unsupported) | None => {
+                    breaker.succeeded()
+                }
             }
         }
         match failed {
@@ -234,7 +249,7 @@ const fn may_help(failure: &Failure, other: bool) -> bool {
     match failure {
         Failure::Unavailable { retry_after, .. } => other || retry_after.is_none(),
         Failure::Nonsense(_) => other,
-        Failure::Refused { .. } | Failure::Credential(_) => false,
+        Failure::Refused { .. } | Failure::Credential(_) | Failure::Unsupported => false,
     }
 }
 

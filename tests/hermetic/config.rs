@@ -99,7 +99,10 @@ fn what_was_said_becomes_what_is_meant() {
         matches!(&stripe.servers[0], Server::Endpoint(url) if url.url().as_str() == "https://login.example.com/token")
     );
     assert_eq!(stripe.client_auth, ClientAuth::ClientSecretBasic);
-    assert_eq!(stripe.client_secret.name.as_str(), "stripe-client");
+    assert_eq!(
+        stripe.credential.stored().map(|(key, at)| (key, at.name.as_str())),
+        Some(("client_secret", "stripe-client"))
+    );
     assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
     assert_eq!((stripe.timeout, stripe.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
     assert_eq!(stripe.ca_file.as_deref(), Some(Path::new("/base/etc/ca.pem")), "relative to the file");
@@ -137,7 +140,7 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 #[test]
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
-        "{STRIPE}\nprivate_key = {{ store = \"local\", name = \"k\" }}\n\
+        "{STRIPE}\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
@@ -151,7 +154,6 @@ fn what_is_not_built_is_refused_with_its_place() {
         "audit.forward",
         "audit.retention",
         "audit.witness",
-        "provider.stripe.private_key",
         "secret.key.field",
         "secret.key.rotation",
         "store.aws.kind",
@@ -161,13 +163,97 @@ fn what_is_not_built_is_refused_with_its_place() {
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
 }
 
+/// STRIPE without its `client_secret`, with `lines`.
+fn stripe_by(lines: &str) -> String {
+    let kept: Vec<_> = STRIPE.lines().filter(|line| !line.starts_with("client_secret")).collect();
+    format!("{}\n{lines}\n", kept.join("\n"))
+}
+
+const KEY: &str = "{ store = \"local\", name = \"k\" }";
+
 #[test]
-fn client_authentications_that_are_not_built_are_refused() {
-    for method in ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "federated_assertion"] {
-        let faults = stripe_with(&format!("client_auth = \"{method}\""));
-        assert_fault(&faults, "provider.stripe.client_auth", "not available in this version");
+fn every_client_authentication_has_its_own_keys() {
+    let certificate = format!("certificate = \"c.pem\"\ncertificate_key = {KEY}");
+    for (auth, keys, stored) in [
+        (ClientAuth::ClientSecretBasic, format!("client_secret = {KEY}"), Some("client_secret")),
+        (ClientAuth::ClientSecretPost, format!("client_secret = {KEY}"), Some("client_secret")),
+        (
+            ClientAuth::ClientSecretJwt,
+            format!("client_secret = {KEY}\nassertion_audience = \"urn:a\""),
+            Some("client_secret"),
+        ),
+        (
+            ClientAuth::PrivateKeyJwt,
+            format!("private_key = {KEY}\nsigning_alg = \"PS256\"\nkey_id = \"k1\""),
+            Some("private_key"),
+        ),
+        (ClientAuth::TlsClientAuth, certificate.clone(), Some("certificate_key")),
+        (ClientAuth::SelfSignedTlsClientAuth, certificate, Some("certificate_key")),
+        (ClientAuth::FederatedAssertion, "assertion_file = \"a.jwt\"".to_owned(), None),
+    ] {
+        let read = read(&stripe_by(&format!("client_auth = \"{}\"\n{keys}", auth.as_str()))).unwrap();
+        let provider = &read.settings.providers[&name("stripe")];
+        assert_eq!((provider.client_auth, provider.credential.stored().map(|(key, _)| key)), (auth, stored));
+        let faults = stripe_faults(&format!("client_auth = \"{}\"", auth.as_str()));
+        assert!(faults.iter().all(|fault| fault.what.contains("lacks the required key")), "{faults:#?}");
+        assert!(!faults.is_empty(), "{auth:?} needs something");
     }
-    assert!(stripe_with("client_auth = \"client_secret_post\"").is_empty());
+    assert_fault(&stripe_with("client_auth = \"none\""), "provider.stripe.client_auth", "cannot be `none`");
+}
+
+fn stripe_faults(lines: &str) -> Vec<Fault> {
+    read(&stripe_by(lines)).err().iter().flat_map(Faults::iter).cloned().collect()
+}
+
+#[test]
+fn an_issuer_beside_a_token_endpoint_says_whom_assertions_are_for() {
+    let signed = format!("client_auth = \"private_key_jwt\"\nprivate_key = {KEY}\nissuer = \"https://a.example\"");
+    let elsewhere = format!("{signed}\nassertion_audience = \"urn:a\"");
+    let plain = format!("client_secret = {KEY}\nissuer = \"https://a.example\"");
+    for (lines, audience, warnings) in
+        [(signed, Some("https://a.example"), 0), (elsewhere, Some("urn:a"), 1), (plain, None, 1)]
+    {
+        let read = read(&stripe_by(&lines)).unwrap();
+        assert_eq!(read.settings.providers[&name("stripe")].signing.audience.as_deref(), audience, "{lines}");
+        assert_eq!(read.warnings.len(), warnings, "{:?}", read.warnings);
+    }
+}
+
+#[test]
+fn a_credential_of_another_way_is_never_accepted_without_effect() {
+    for line in [
+        format!("private_key = {KEY}"),
+        "signing_alg = \"ES256\"".to_owned(),
+        "key_id = \"k\"".to_owned(),
+        "assertion_audience = \"urn:a\"".to_owned(),
+        "certificate = \"c.pem\"".to_owned(),
+        format!("certificate_key = {KEY}"),
+        "assertion_file = \"a.jwt\"".to_owned(),
+    ] {
+        let key = line.split(' ').next().unwrap();
+        let key = format!("provider.stripe.{key}");
+        assert_fault(&stripe_with(&line), &key, "has no effect with `client_auth = \"client_secret_basic\"`");
+    }
+    let faults = stripe_with("client_auth = \"federated_assertion\"\nassertion_file = \"a.jwt\"");
+    assert_fault(&faults, "provider.stripe.client_secret", "has no effect");
+}
+
+#[test]
+fn what_cannot_work_with_a_client_authentication_is_a_fault() {
+    let by_certificate = format!(
+        "client_auth = \"tls_client_auth\"\ncertificate = \"c.pem\"\ncertificate_key = {KEY}\n\
+         token_endpoint = \"http://127.0.0.1/t\"\nclient_secret = {KEY}"
+    );
+    assert_fault(&stripe_with(&by_certificate), "provider.stripe.client_auth", "needs TLS");
+    let alg = format!("client_auth = \"private_key_jwt\"\nprivate_key = {KEY}\nsigning_alg = \"HS256\"");
+    assert_fault(&stripe_faults(&alg), "provider.stripe.signing_alg", "cannot be `HS256`");
+    let id = format!("client_auth = \"private_key_jwt\"\nprivate_key = {KEY}\nkey_id = \"a b\"");
+    assert_fault(&stripe_faults(&id), "provider.stripe.key_id", "not a key id");
+    assert_fault(&stripe_with("revoke_at_shutdown = true"), "provider.stripe.revoke_at_shutdown", "has no effect");
+    let plain = "revocation_endpoint = \"http://a.example/r\"";
+    assert_fault(&stripe_with(plain), "provider.stripe.revocation_endpoint", "plain http");
+    let both = "revoke_at_shutdown = true\nrevocation_endpoint = \"https://a.example/r\"";
+    assert!(stripe_with(both).is_empty());
 }
 
 #[test]
@@ -411,6 +497,10 @@ impl Etc {
         config::check(&self.path("bursar.toml"), &[]).1
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.check().warnings.iter().map(ToString::to_string).collect()
+    }
+
     fn faults(&self) -> Vec<String> {
         self.check().faults.iter().map(ToString::to_string).collect()
     }
@@ -560,6 +650,39 @@ fn a_file_of_authorities_has_a_certificate() {
     assert!(etc.faults()[0].contains("has no certificate"), "{:?}", etc.faults());
     let etc = etc.with("ca.pem", b"-----BEGIN CERTIFICATE-----\n");
     assert_eq!(etc.faults(), [""; 0]);
+}
+
+#[test]
+fn a_certificate_of_ours_can_be_read() {
+    let lines = format!("client_auth = \"tls_client_auth\"\ncertificate = \"own.pem\"\ncertificate_key = {KEY}\n");
+    let etc = Etc::new(&stripe_by(&lines));
+    assert!(etc.faults()[0].contains("there is no"), "{:?}", etc.faults());
+    let pem = rcgen::generate_simple_self_signed(["us.test".to_owned()]).unwrap().cert.pem();
+    let etc = etc.with("own.pem", pem.as_bytes());
+    assert_eq!(etc.faults(), [""; 0]);
+    let etc = etc.with("own.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert!(etc.faults()[0].contains("is damaged"), "{:?}", etc.faults());
+    let etc = etc.with("own.pem", &vec![b'x'; 70_000]);
+    assert!(etc.faults()[0].contains("longer than 64 KiB"), "{:?}", etc.faults());
+    let etc = etc.with("own.pem", b"hunter2");
+    assert!(etc.faults()[0].contains("holds no certificate in PEM"), "{:?}", etc.faults());
+    let place = "bursar.toml:";
+    assert!(etc.faults()[0].contains(place) && !etc.faults()[0].contains("hunter2"), "{:?}", etc.faults());
+}
+
+#[test]
+fn an_assertion_may_come_later_and_is_nobody_else_s() {
+    let etc = Etc::new(&stripe_by("client_auth = \"federated_assertion\"\nassertion_file = \"a.jwt\"\n"));
+    let said =
+        |etc: &Etc| etc.warnings().into_iter().filter(|warning| warning.contains("assertion")).collect::<Vec<_>>();
+    assert_eq!(etc.faults(), [""; 0]);
+    assert!(said(&etc)[0].contains("there is no assertion"), "{:?}", said(&etc));
+    let etc = etc.with("a.jwt", b"a.b.c");
+    set_mode(&etc.path("."), 0o755);
+    set_mode(&etc.path("a.jwt"), 0o644);
+    assert!(said(&etc)[0].contains("everybody on this host may read the assertion"), "{:?}", said(&etc));
+    set_mode(&etc.path("a.jwt"), 0o600);
+    assert_eq!(said(&etc), [""; 0]);
 }
 
 fn set_mode(path: &Path, mode: u32) {

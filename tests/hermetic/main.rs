@@ -27,6 +27,7 @@ mod policy_hostile;
 mod policy_oracle;
 mod rollback;
 mod secret;
+mod simulator;
 mod store;
 mod store_conformance;
 

@@ -3,4 +3,5 @@
 mod answers;
 mod fake;
 mod http;
+mod proofs;
 mod tls;

@@ -1,8 +1,10 @@
 // An authorization server: npm oidc-provider over TLS, with an admin port by which a test changes clients
 // and faults while it runs.
 //
-// environment: PEERS, CERTS (a directory with server.pem and server.key), PORT (0: any), TTL (seconds)
-// stdout:      {"issuer": "https://localhost:…", "admin": "http://127.0.0.1:…"}
+// environment: PEERS, CERTS (a directory with ca.pem, server.pem and server.key), PORT (0: any), TTL (seconds)
+// stdout:      {"issuer": "https://localhost:…", "by_certificate": "https://localhost:…", "admin": "http://127.0.0.1:…"}
+//
+// Who proves itself by a certificate comes by another port, which the metadata names (RFC 8705 §5): the first asks for none.
 //
 // admin:  PUT    /clients/<id>  {"client_secret": "new", "also": ["old"]}   merged into the client; `also` works too, until the next PUT
 //         PUT    /faults        {"status", "headers", "body", "delay_ms", "reset", "times", "path"}   instead of an answer; an empty body ends it
@@ -26,6 +28,11 @@ const records = new Map([
   // These work only if id and secret are form-urlencoded before base64 (RFC 6749 §2.3.1).
   client('ba:sic+weird', 'p%40ss w+rd:/&=?~', 'client_secret_basic'),
   client('post', 'post-secret', 'client_secret_post'),
+  client('csjwt', 'a-secret-of-thirty-two-bytes-or-more', 'client_secret_jwt'),
+  // Their keys are told by the admin port.
+  { ...client('pkjwt', undefined, 'private_key_jwt'), jwks: { keys: [] } },
+  { ...client('selfsigned', undefined, 'self_signed_tls_client_auth'), jwks: { keys: [] } },
+  { ...client('mtls', undefined, 'tls_client_auth'), tls_client_auth_subject_dn: 'CN=bursar' },
   // A resource server, which may introspect everybody's tokens.
   client('rs', 'rs-secret', 'client_secret_basic'),
 ].map((it) => [`Client:${it.client_id}`, it]));
@@ -45,18 +52,32 @@ class Adapter {
 // What RFC 8707 calls resources, with the scopes that each knows and the form of its tokens.
 const resources = { 'urn:api:jwt': 'jwt', 'urn:api:opaque': 'opaque' };
 
-function configuration() {
+const certificate = (ctx) => ctx.socket.getPeerX509Certificate?.();
+
+function configuration(byCertificate) {
   const key = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' });
   return {
     adapter: Adapter,
     scopes: ['openid', 'offline_access', 'read', 'write', 'admin', 'charges:read', 'charges:write'],
     jwks: { keys: [{ ...key, alg: 'ES256', use: 'sig', kid: 'made-at-start' }] },
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post'],
+    clientAuthMethods: [
+      'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth',
+    ],
+    enabledJWA: { clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'] },
+    discovery: { mtls_endpoint_aliases: { token_endpoint: `${byCertificate}/token`, revocation_endpoint: `${byCertificate}/token/revocation` } },
     ttl: { ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL ?? ttl },
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: (ctx, asking, token) => asking.clientId === 'rs' || token.clientId === asking.clientId },
+      mTLS: {
+        enabled: true,
+        tlsClientAuth: true,
+        selfSignedTlsClientAuth: true,
+        getCertificate: (ctx) => certificate(ctx)?.toString(),
+        certificateAuthorized: (ctx) => ctx.socket.authorized,
+        certificateSubjectMatches: (ctx, property, expected) => certificate(ctx).subject === expected,
+      },
       revocation: { enabled: true, allowedPolicy: (ctx, asking, token) => token.clientId === asking.clientId },
       resourceIndicators: {
         enabled: true,
@@ -113,13 +134,16 @@ const read = (file) => readFileSync(`${process.env.CERTS}/${file}`);
 
 const server = createTlsServer({ key: read('server.key'), cert: read('server.pem') });
 const issuer = `https://localhost:${await listening(server, Number(process.env.PORT ?? 0))}`;
-const provider = new Provider(issuer, configuration());
+const asking = { ca: read('ca.pem'), requestCert: true, rejectUnauthorized: false };
+const door = createTlsServer({ key: read('server.key'), cert: read('server.pem'), ...asking });
+const byCertificate = `https://localhost:${await listening(door, 0)}`;
+const provider = new Provider(issuer, configuration(byCertificate));
 allowSecondSecrets(provider);
 provider.on('server_error', (ctx, error) => console.error('server_error', error));
 const callback = provider.callback();
-server.on('request', (request, response) => answer(request, response, callback));
+for (const one of [server, door]) one.on('request', (request, response) => answer(request, response, callback));
 
 const admin = createServer((request, response) => {
   administer(request, response).catch((error) => { response.statusCode = 400; response.end(String(error)); });
 });
-ready({ issuer, admin: `http://127.0.0.1:${await listening(admin, 0)}` });
+ready({ issuer, by_certificate: byCertificate, admin: `http://127.0.0.1:${await listening(admin, 0)}` });

@@ -5,5 +5,8 @@ mod agent;
 mod clients;
 mod jose;
 mod oauth;
+mod outage;
 mod peers;
+mod proofs;
+mod proofs_agent;
 mod rig;

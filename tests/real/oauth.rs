@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar::access::Scopes;
+use bursar::crypto::SystemRandom;
+use bursar::oauth::assertion::Signing;
 use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, Rules, Server, Settings};
 use bursar::oauth::tls::{Roots, Tls};
-use bursar::oauth::{Ask, Credential, Failure, Grant, NoCredential, TokenEndpoint};
+use bursar::oauth::{Ask, Credential, Failure, Grant, Material, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::SystemClock;
 use futures_util::FutureExt;
@@ -21,16 +23,18 @@ use crate::peers::{Mock, Oidc};
 struct Fixed(&'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
-        async { Ok(Arc::new(Secret::new(self.0.into()))) }.boxed()
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
+        async { Ok(Secret::new(self.0.into()).into()) }.boxed()
     }
 }
 
-fn settings(server: Server, roots: Roots, client_id: &str) -> Settings {
+pub(crate) fn settings(server: Server, roots: Roots, client_id: &str) -> Settings {
     Settings {
         server,
         client_id: client_id.parse().unwrap(),
         client_auth: ClientAuth::ClientSecretBasic,
+        signing: Signing::default(),
+        revocation_endpoint: None,
         audience_as: AudienceParameter::Resource,
         rules: Rules::default(),
         roots,
@@ -39,19 +43,20 @@ fn settings(server: Server, roots: Roots, client_id: &str) -> Settings {
     }
 }
 
-fn at(oidc: &Oidc, client_id: &str) -> Settings {
+pub(crate) fn at(oidc: &Oidc, client_id: &str) -> Settings {
     settings(Server::Endpoint(oidc.token_endpoint().parse().unwrap()), oidc.roots(), client_id)
 }
 
 fn endpoint(settings: Settings, secret: &'static str) -> Endpoint {
-    Endpoint::new(settings, Arc::new(Fixed(secret)), Arc::new(SystemClock), &Tls::default()).unwrap()
+    let (credential, clock, random) = (Arc::new(Fixed(secret)), Arc::new(SystemClock), Arc::new(SystemRandom));
+    Endpoint::new(settings, credential, clock, random, &Tls::default()).unwrap()
 }
 
 fn basic(oidc: &Oidc) -> Endpoint {
     endpoint(at(oidc, "basic"), "basic-secret")
 }
 
-fn ask(scopes: &str, audience: &[&str]) -> Ask {
+pub(crate) fn ask(scopes: &str, audience: &[&str]) -> Ask {
     Ask {
         scopes: Scopes::parse(scopes).unwrap(),
         audience: audience.iter().map(|word| word.parse().unwrap()).collect(),
@@ -59,7 +64,7 @@ fn ask(scopes: &str, audience: &[&str]) -> Ask {
 }
 
 /// The token is good at the server, for exactly these scopes.
-async fn accepted(oidc: &Oidc, grant: &Grant, scopes: &str) {
+pub(crate) async fn accepted(oidc: &Oidc, grant: &Grant, scopes: &str) {
     let told = oidc.introspect(grant.token.expose()).await;
     assert_eq!(
         (&told["active"], &told["scope"], &told["token_type"]),

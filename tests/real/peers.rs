@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use bursar::oauth::tls::{OwnRoots, Roots, Tls};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -103,6 +103,21 @@ impl Oidc {
         format!("{}/token", self.issuer)
     }
 
+    /// The token endpoint that asks for certificates.
+    pub(crate) fn token_endpoint_by_certificate(&self) -> String {
+        format!("{}/token", self.peer.as_ref().unwrap().fact("by_certificate"))
+    }
+
+    /// A certificate for `name` of its authority, and the key of it.
+    pub(crate) fn certify(&self, name: &str) -> Certified {
+        let key = KeyPair::generate().unwrap();
+        let ca_key = KeyPair::from_pem(&std::fs::read_to_string(self.folder.path().join("ca.key")).unwrap()).unwrap();
+        Certified {
+            certificate: named(name).signed_by(&key, &Issuer::new(authority(), ca_key)).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// The PEM file of the authority that vouches for it.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
@@ -184,13 +199,39 @@ fn http(roots: &Roots) -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
 }
 
-/// Writes `ca.pem`, and `server.pem` with `server.key` for this machine's loopback names.
+/// A certificate and its key, both in PEM.
+pub(crate) struct Certified {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Certified {
+    /// One that `name` has signed for itself.
+    pub(crate) fn by_itself(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self { certificate: named(name).self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn authority() -> CertificateParams {
+    let mut params = named("bursar tests");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+/// Writes `ca.pem` and `ca.key`, and `server.pem` with `server.key` for this machine's loopback names.
 fn certify(folder: &Path) {
     let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.distinguished_name.push(DnType::CommonName, "bursar tests");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = authority();
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    std::fs::write(folder.join("ca.key"), ca_key.serialize_pem()).unwrap();
     std::fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     let server = CertificateParams::new(names).unwrap().signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
     std::fs::write(folder.join("server.pem"), server.pem()).unwrap();

@@ -102,6 +102,14 @@ timeout        = "{timeout}"
     }
 }
 
+/// An entry for the provider `name`, found by its issuer, where bursar is `client` and proves it as `lines` say.
+pub(crate) fn entry(name: &str, oidc: &Oidc, client: &str, lines: &str) -> String {
+    let registration = Registration { id: "", secret: "", auth: "" }.entry(name, oidc, "20s");
+    let other = |line: &&str| !line.starts_with("client_");
+    let kept: Vec<_> = registration.lines().filter(other).collect();
+    format!("{}\nclient_id = \"{client}\"\n{lines}\n", kept.join("\n"))
+}
+
 /// The agent as a child. When it is dropped it has to end in order, and its log to be whole.
 pub(crate) struct Agent {
     folder: TempDir,
@@ -123,6 +131,11 @@ impl Agent {
 
     /// An agent with these providers, whose secrets have to be put.
     pub(crate) fn start(providers: &str) -> Self {
+        Self::start_with(providers, &[])
+    }
+
+    /// The same, with these files beside the configuration.
+    pub(crate) fn start_with(providers: &str, files: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
         // Others come as far as the sockets, as in /run/bursar.
@@ -136,6 +149,9 @@ impl Agent {
         fs::set_permissions(path.join("policies"), Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(path.join("bursar.toml"), Permissions::from_mode(0o600)).unwrap();
 
+        for (name, text) in files {
+            fs::write(path.join(name), text).unwrap();
+        }
         let told = UnixDatagram::bind(path.join("notify.sock")).unwrap();
         told.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let child = bursar(path)
@@ -188,6 +204,24 @@ impl Agent {
         assert!(put.wait().unwrap().success());
     }
 
+    /// Writes a file beside its configuration, as others do it: whole, and then in its place.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::write(path.with_extension("new"), text).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    }
+
+    /// Runs a verb of its command line, as its operator.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> Output {
+        bursar(self.folder.path()).args(arguments).output().unwrap()
+    }
+
+    /// Ends it in order; its log stays.
+    pub(crate) fn stop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+    }
+
     /// `workload` asks for a token of `provider`, at its own socket.
     pub(crate) fn ask(&self, workload: &str, provider: &str, scope: &str) -> Answer {
         ask(Command::new("curl"), &self.socket_of(workload), provider, scope)
@@ -202,9 +236,14 @@ impl Agent {
 
     /// `workload` asks until the answer is as it should be, as `Retry-After` says or a few times a second.
     pub(crate) async fn ask_until(&self, workload: &str, right: impl Fn(&Answer) -> bool) -> Answer {
+        self.ask_of_until(workload, "stripe", right).await
+    }
+
+    /// The same, of another provider.
+    pub(crate) async fn ask_of_until(&self, workload: &str, provider: &str, right: impl Fn(&Answer) -> bool) -> Answer {
         let asking = async {
             loop {
-                let answer = self.ask(workload, "stripe", "charges:read");
+                let answer = self.ask(workload, provider, "charges:read");
                 if right(&answer) {
                     return answer;
                 }
@@ -246,7 +285,10 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        // Where it was stopped already, its end is known, and its pid may be another's.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        }
         let ended = self.child.wait().unwrap();
         let verified = bursar(self.folder.path()).args(["audit", "verify"]).output().unwrap();
         // A test that has failed already has said why.

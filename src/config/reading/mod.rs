@@ -1,6 +1,7 @@
 //! From what was said to what is meant: every fault at once, each with its place.
 
 mod agent;
+mod credential;
 mod provider;
 mod store;
 mod warn;

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Reader, guess};
+use super::{Reader, credential, guess};
 use crate::access::{Audience, Audiences, Scope};
 use crate::config::address;
-use crate::config::meant::{
-    About, AudienceParameter, ClientAuth, EndpointUrl, Issuer, Provider, Rules, SecretRef, Server, Share,
-};
+use crate::config::meant::{About, AudienceParameter, EndpointUrl, Issuer, Provider, Rules, Server, Share};
 use crate::config::said::{self, OneOrMany};
 use crate::document::below;
 use crate::name::Name;
@@ -41,14 +39,22 @@ impl Reader<'_> {
         let about = self.about(entry, &said);
         let servers = self.servers(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
         let client_id = self.address(&format!("{entry}.client_id"), &said.client_id, str::parse);
-        let client_auth = self.client_auth(entry, said.client_auth);
-        let client_secret = self.client_secret(entry, said.client_secret, stores);
+        let signing = credential::signing(&said);
+        let proof = self.proof(entry, &said, stores);
+        let revocation_endpoint = self.revocation_endpoint(entry, &said, servers.as_deref());
+        if let (Some(servers), Some((client_auth, _))) = (&servers, &proof) {
+            servers.iter().for_each(|server| self.certificate_needs_tls(entry, server, *client_auth));
+        }
         let ca_file = said.ca_file.map(|file| self.path(&format!("{entry}.ca_file"), &file));
+        let (client_auth, credential) = proof?;
         Some(Provider {
             servers: servers?,
             client_id: client_id?,
-            client_auth: client_auth?,
-            client_secret: client_secret?,
+            client_auth,
+            credential,
+            signing,
+            revocation_endpoint,
+            revoke_at_shutdown: said.revoke_at_shutdown,
             scopes: set(said.scopes),
             default_scopes: set(said.default_scopes),
             audience,
@@ -96,33 +102,20 @@ impl Reader<'_> {
         Some(read.into_iter().map(Server::Endpoint).collect())
     }
 
-    fn client_auth(&mut self, entry: &str, said: said::ClientAuth) -> Option<ClientAuth> {
-        match said {
-            said::ClientAuth::ClientSecretBasic => Some(ClientAuth::ClientSecretBasic),
-            said::ClientAuth::ClientSecretPost => Some(ClientAuth::ClientSecretPost),
-            said::ClientAuth::ClientSecretJwt
-            | said::ClientAuth::PrivateKeyJwt
-            | said::ClientAuth::TlsClientAuth
-            | said::ClientAuth::SelfSignedTlsClientAuth
-            | said::ClientAuth::FederatedAssertion => {
-                let key = format!("{entry}.client_auth");
-                self.fault(&key, format!("`{key}` is not available in this version"), None);
-                None
-            }
+    fn revocation_endpoint(
+        &mut self,
+        entry: &str,
+        said: &said::Provider,
+        servers: Option<&[Server]>,
+    ) -> Option<EndpointUrl> {
+        let key = format!("{entry}.revocation_endpoint");
+        let text = said.revocation_endpoint.as_deref();
+        if text.is_none() && said.revoke_at_shutdown && matches!(servers, Some([Server::Endpoint(_), ..])) {
+            let what = "`revoke_at_shutdown` has no effect without a revocation endpoint".to_owned();
+            let help = "set `revocation_endpoint`, or `issuer` in place of `token_endpoint`".to_owned();
+            self.fault(&format!("{entry}.revoke_at_shutdown"), what, Some(help));
         }
-    }
-
-    fn client_secret(&mut self, entry: &str, said: Option<said::SecretRef>, stores: &[Name]) -> Option<SecretRef> {
-        let key = format!("{entry}.client_secret");
-        match said {
-            Some(said) => Some(self.secret_ref(&key, said, stores)),
-            None => {
-                let help = "put the secret into a store (`bursar secret put STORE/NAME`) and write \
-                            `client_secret = { store = \"STORE\", name = \"NAME\" }`";
-                self.fault(&key, format!("`[{entry}]` lacks the required key `client_secret`"), Some(help.to_owned()));
-                None
-            }
-        }
+        text.and_then(|text| self.address(&key, text, str::parse::<EndpointUrl>))
     }
 
     fn scopes_fit(&mut self, entry: &str, said: &said::Provider) {

@@ -30,7 +30,8 @@ pub(super) fn of(settings: &Settings, places: &Places) -> Vec<Fault> {
 
 fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut impl FnMut(&str, String, &str)) {
     let issuer = format!("{entry}.issuer");
-    if places.said(&issuer) && places.said(&format!("{entry}.token_endpoint")) {
+    let names_audience = provider.signing.audience.is_some() && !places.said(&format!("{entry}.assertion_audience"));
+    if places.said(&issuer) && places.said(&format!("{entry}.token_endpoint")) && !names_audience {
         let what = format!("`{issuer}` is not asked for metadata, since `token_endpoint` is given");
         warn(&issuer, what, "keep one of the two");
     }
@@ -76,7 +77,9 @@ fn too_late(entry: &str, provider: &Provider, warn: &mut impl FnMut(&str, String
 fn shared(settings: &Settings, warn: &mut impl FnMut(&str, String, &str)) {
     let mut seen: BTreeMap<&SecretRef, String> = BTreeMap::new();
     for (name, provider) in &settings.providers {
-        seen.insert(&provider.client_secret, format!("{}.client_secret", below("provider", name.as_str())));
+        if let Some((key, at)) = provider.credential.stored() {
+            seen.insert(at, format!("{}.{key}", below("provider", name.as_str())));
+        }
     }
     for (name, secret) in &settings.secrets {
         let entry = below("secret", name.as_str());

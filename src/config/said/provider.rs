@@ -39,30 +39,38 @@ pub struct Provider {
     /// The client secret: a reference to a store, never the secret itself.
     #[serde(default)]
     pub client_secret: Option<SecretRef>,
-    /// The private key that signs our assertions.
+    /// The private key (PEM, PKCS #8) that signs our assertions.
     #[serde(default)]
-    #[schemars(extend("x-later" = true))]
     pub private_key: Option<SecretRef>,
-    /// The algorithm with which it signs.
+    /// The algorithm with which it signs. Without one its kind decides: an RSA key signs `RS256`.
     #[serde(default)]
-    #[schemars(extend("x-later" = true, "examples" = ["ES256"]))]
-    pub signing_alg: Option<String>,
+    pub signing_alg: Option<SigningAlg>,
     /// The id under which the provider knows the key.
     #[serde(default)]
-    #[schemars(extend("x-later" = true, "examples" = ["ec1"]))]
+    #[schemars(regex(pattern = r"^[\x21-\x7E]{1,200}$"), extend("patternErrorMessage" = KEY_ID, "examples" = ["ec1"]))]
     pub key_id: Option<String>,
-    /// The certificate with which we connect.
+    /// Whom our assertions are for. Without one it is `issuer`, or the token endpoint where no issuer is given.
     #[serde(default)]
-    #[schemars(extend("x-later" = true))]
+    #[schemars(extend("examples" = ["https://login.example.com"]))]
+    pub assertion_audience: Option<Audience>,
+    /// The certificate with which we connect (PEM, with those between it and its authority).
+    #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/bursar/stripe.pem"]))]
     pub certificate: Option<PathBuf>,
-    /// The private key of `certificate`.
+    /// The private key of `certificate` (PEM).
     #[serde(default)]
-    #[schemars(extend("x-later" = true))]
     pub certificate_key: Option<SecretRef>,
-    /// The file that holds the assertion of another identity provider.
+    /// The file that holds the assertion of another identity provider: read anew for each request.
     #[serde(default)]
-    #[schemars(extend("x-later" = true))]
+    #[schemars(extend("examples" = ["/run/tokens/stripe.jwt"]))]
     pub assertion_file: Option<PathBuf>,
+    /// Where tokens are ended (RFC 7009), where the metadata of `issuer` does not say it.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["https://login.example.com/revoke"]))]
+    pub revocation_endpoint: Option<String>,
+    /// Whether the tokens that are held are ended at the provider when the agent stops. Workloads that still use one then lose it.
+    #[serde(default)]
+    pub revoke_at_shutdown: bool,
     /// The most that is ever asked for. `[]` says that the server knows no scopes.
     #[schemars(extend("examples" = [["charges:read", "charges:write"]]))]
     pub scopes: BTreeSet<Scope>,
@@ -132,6 +140,7 @@ fn budget() -> Limit {
     Limit::At(Rate { count: 600, every: Duration::from_secs(60) })
 }
 
+const KEY_ID: &str = "not a key id: use 1 to 200 printable ASCII characters without spaces";
 const LABEL: &str = "not a label: use 1 to 200 characters without control characters";
 
 const fn serve_once() -> Period {
@@ -170,20 +179,35 @@ pub enum ClientAuth {
     /// The client secret in the form.
     ClientSecretPost,
     /// An assertion signed with the client secret.
-    #[schemars(extend("x-later" = true))]
     ClientSecretJwt,
     /// An assertion signed with a private key.
-    #[schemars(extend("x-later" = true))]
     PrivateKeyJwt,
     /// A certificate of an authority that the provider trusts.
-    #[schemars(extend("x-later" = true))]
     TlsClientAuth,
     /// A certificate that the provider knows.
-    #[schemars(extend("x-later" = true))]
     SelfSignedTlsClientAuth,
     /// The assertion of another identity provider, from a file.
-    #[schemars(extend("x-later" = true))]
     FederatedAssertion,
+}
+
+/// An algorithm of a signed assertion (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SigningAlg {
+    /// ECDSA on P-256 with SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// ECDSA on P-384 with SHA-384.
+    #[serde(rename = "ES384")]
+    Es384,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// RSA PKCS #1 v1.5 with SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// RSA PSS with SHA-256.
+    #[serde(rename = "PS256")]
+    Ps256,
 }
 
 /// Who shares a token.

@@ -96,7 +96,7 @@ const LEAKS: usize = 15;
 
 async fn rig() -> Rig {
     let of_provider = |nth: usize| {
-        let auth = if nth.is_multiple_of(2) { "client_secret_basic" } else { "client_secret_post" };
+        let auth = ["client_secret_basic", "client_secret_post", "client_secret_jwt"][nth % 3];
         format!(
             "[provider.leaky{nth}]\ntoken_endpoint = \"http://ENDPOINT/{nth}\"\nclient_id = \"bursar\"\n\
              client_auth = \"{auth}\"\nclient_secret = {{ store = \"local\", name = \"client\" }}\n\

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,8 +26,12 @@ pub(super) enum Act {
     Say(String),
     /// The same once the gate is open.
     Held(String),
+    /// The same after a while.
+    After(Duration, String),
     /// The end of the connection.
     Close,
+    /// Its end by a reset (TCP RST).
+    Reset,
 }
 
 type Script = Arc<dyn Fn(&Asked) -> Act + Send + Sync>;
@@ -100,7 +104,15 @@ impl Desk {
                 let _ = self.gate.subscribe().wait_for(|open| *open).await;
                 said
             }
+            Act::After(wait, said) => {
+                tokio::time::sleep(wait).await;
+                said
+            }
             Act::Close => return,
+            Act::Reset => {
+                let _ = stream.set_zero_linger();
+                return;
+            }
         };
         let _ = stream.write_all(said.as_bytes()).await;
         let _ = stream.shutdown().await;

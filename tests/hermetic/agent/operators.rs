@@ -94,9 +94,14 @@ async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     let mut rig = strangers.raise().await;
     rig.policy("operators.cedar", "");
     assert_eq!(rig.run(&["reload"]).await.status.code(), Some(0));
-    for (method, path) in
-        [("PUT", "/secrets/local/client"), ("GET", "/secrets"), ("GET", "/status"), ("POST", "/reload")]
-    {
+    for (method, path) in [
+        ("PUT", "/secrets/local/client"),
+        ("GET", "/secrets"),
+        ("GET", "/status"),
+        ("POST", "/reload"),
+        ("POST", "/providers/stripe/revoke"),
+        ("POST", "/providers/there-is-none/revoke"),
+    ] {
         let reply = rig.operate(method, path, "value").await;
         assert_eq!(reply.outcome(), (403, "access_denied".into()), "{path}");
         assert_eq!(rig.record(&reply).text("actor"), Some("operator"));
@@ -113,6 +118,80 @@ async fn who_is_no_operator_or_has_no_permit_puts_nothing() {
     let puts = rig.records().into_iter().filter(|line| line.text("effect") == Some("put"));
     assert!(puts.into_iter().all(|line| line.text("actor") == Some("offline")), "those of the rig alone");
     assert_eq!(rig.token("checkout", "stripe", "").await.status, 200, "the secret is what it was");
+}
+
+/// Where the tokens of `odd` are ended.
+const ENDS: &str = "token_endpoint = \"http://ENDPOINT/token\"";
+
+async fn rig_with_an_end() -> Rig {
+    let mut rig = Plan::default().lay().await;
+    let endpoint = rig.endpoint.address.to_string();
+    let ends = ENDS.replace("ENDPOINT", &endpoint);
+    rig.reconfigure(&ends, &format!("{ends}\nrevocation_endpoint = \"http://{endpoint}/end\""));
+    rig.start().await;
+    rig
+}
+
+#[tokio::test]
+async fn the_operator_s_word_ends_a_token_at_its_provider_with_intent_and_outcome() {
+    let rig = rig_with_an_end().await;
+    let token = rig.token("checkout", "odd", "").await.token();
+    let output = rig.run(&["revoke", "odd"]).await;
+    assert_eq!(text(&output.stdout), "tokens of `odd`: 1 taken out of service, 1 ended at the provider\n");
+    assert_eq!(output.status.code(), Some(0));
+    let asked = rig.endpoint.asked().pop().unwrap();
+    assert!(asked.head.starts_with("POST /end HTTP/1.1") && asked.head.contains("Basic "), "{}", asked.head);
+    assert_eq!(asked.body, format!("token={token}&token_type_hint=access_token"));
+    let last = rig.records();
+    let kinds: Vec<_> = last.iter().rev().take(3).map(bursar::audit::form::Line::kind).collect();
+    assert_eq!(kinds, ["operation", "outcome", "intent"]);
+    assert_ne!(rig.token("checkout", "odd", "").await.token(), token, "it is served no more");
+}
+
+#[tokio::test]
+async fn a_token_that_lives_on_at_its_provider_is_told_and_is_no_success() {
+    let rig = Rig::new().await;
+    rig.token("checkout", "stripe", "").await.token();
+    let output = rig.run(&["revoke", "stripe"]).await;
+    assert!(text(&output.stdout).contains("1 live on there until they expire"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(rig.records_of("operation").pop().unwrap().text("result"), Some("unsupported"));
+    let failed = rig.records_of("outcome").pop().unwrap();
+    assert_eq!((failed.text("result"), failed.text("code")), (Some("failed"), Some("unsupported")));
+    assert!(failed.text("fingerprint").is_some(), "which token it was");
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_a_provider_without_tokens_or_of_one_that_is_not_there() {
+    let rig = rig_with_an_end().await;
+    let output = rig.run(&["revoke", "odd", "--json"]).await;
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((told, output.status.code()), (json!({"tokens":0,"ended":0,"failed":null,"why":null}), Some(0)));
+    assert!(rig.endpoint.asked().is_empty());
+    for (path, action) in [("/providers/there-is-none/revoke", Some("revoke")), ("/providers/UPPER/revoke", None)] {
+        let reply = rig.operate("POST", path, "").await;
+        assert_eq!(reply.outcome(), (400, "invalid_request".into()), "{path}");
+        assert_eq!(rig.record(&reply).text("action"), action);
+    }
+    assert_eq!(rig.run(&["revoke", "local/client"]).await.status.code(), Some(1), "not in this version");
+    let unguarded = ask(&rig.admin(), request("POST", "/providers/odd/revoke", "", "")).await;
+    assert_eq!(unguarded.outcome(), (400, "invalid_request".into()));
+}
+
+#[tokio::test]
+async fn an_agent_that_stops_waits_for_a_provider_that_hangs_and_no_longer() {
+    let mut rig = Plan::default().lay().await;
+    let endpoint = rig.endpoint.address.to_string();
+    let ends = ENDS.replace("ENDPOINT", &endpoint);
+    let more = format!("{ends}\nrevocation_endpoint = \"http://{endpoint}/end\"\nrevoke_at_shutdown = true");
+    rig.reconfigure(&ends, &more);
+    rig.start().await;
+    rig.token("checkout", "odd", "").await.token();
+    rig.endpoint.plays(|_| super::endpoint::Act::Held(String::new()));
+    assert!(rig.stop().await.success());
+    let failed = rig.records_of("outcome").pop().unwrap();
+    assert_eq!((failed.text("result"), failed.text("code")), (Some("failed"), Some("unavailable")));
+    assert_eq!(rig.records_of("intent").pop().unwrap().text("actor"), Some("bursar"));
 }
 
 #[tokio::test]

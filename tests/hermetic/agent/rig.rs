@@ -325,6 +325,11 @@ impl Rig {
         self.issuer = Some(issuer);
     }
 
+    /// The issuer, which has to run.
+    pub(super) fn issuer(&self) -> &Issuer {
+        self.issuer.as_ref().expect("an issuer runs")
+    }
+
     pub(super) fn stop_issuer(&mut self) {
         self.issued = self.issued();
         self.issuer = None;

@@ -20,7 +20,7 @@ fn rules() -> Rules {
 
 fn read_by(rules: &Rules, status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Result<Grant, Failure> {
     let client: ClientId = "bursar".parse().unwrap();
-    let proof = ClientAuth::ClientSecretBasic.prove(&client, &Secret::new(SECRET.into())).unwrap();
+    let proof = ClientAuth::ClientSecretBasic.with_secret(&client, &Secret::new(SECRET.into())).unwrap();
     let ask = Ask { scopes: Scopes::parse("read write").unwrap(), audience: Default::default() };
     let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let answer = Answer { status, headers, body: body.to_vec(), whole: true };

@@ -8,11 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use bursar::access::Scopes;
+use bursar::crypto::SystemRandom;
+use bursar::oauth::assertion::Signing;
 use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, EndpointUrl, Rules, Server, Settings};
 use bursar::oauth::tls::{OwnRoots, Roots, Tls};
-use bursar::oauth::{Ask, Credential, NoCredential};
+use bursar::oauth::{Ask, Credential, Material, NoCredential};
 use bursar::secret::Secret;
 use bursar::time::ManualClock;
 use futures_util::FutureExt;
@@ -129,8 +131,8 @@ fn request(stream: &mut TcpStream) -> String {
 pub(crate) struct Fixed(pub(crate) &'static str);
 
 impl Credential for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
-        async { Ok(Arc::new(Secret::new(self.0.into()))) }.boxed()
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
+        async { Ok(Secret::new(self.0.into()).into()) }.boxed()
     }
 }
 
@@ -139,6 +141,8 @@ pub(crate) fn settings(url: &str) -> Settings {
         server: Server::Endpoint(url.parse::<EndpointUrl>().unwrap()),
         client_id: "ba:sic+weird".parse().unwrap(),
         client_auth: ClientAuth::ClientSecretBasic,
+        signing: Signing::default(),
+        revocation_endpoint: None,
         audience_as: AudienceParameter::Resource,
         rules: Rules::default(),
         roots: Roots::Own(some_roots()),
@@ -155,8 +159,12 @@ fn some_roots() -> OwnRoots {
 }
 
 pub(crate) fn endpoint(settings: Settings) -> Endpoint {
+    with(settings, Arc::new(Fixed("p%40ss w+rd:/&=?~")))
+}
+
+pub(crate) fn with(settings: Settings, credential: Arc<dyn Credential>) -> Endpoint {
     let clock = Arc::new(ManualClock::default());
-    Endpoint::new(settings, Arc::new(Fixed("p%40ss w+rd:/&=?~")), clock, &Tls::default()).unwrap()
+    Endpoint::new(settings, credential, clock, Arc::new(SystemRandom), &Tls::default()).unwrap()
 }
 
 pub(crate) fn ask(scopes: &str, audience: &[&str]) -> Ask {

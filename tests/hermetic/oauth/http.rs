@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar::crypto::SystemRandom;
 use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
 use bursar::oauth::settings::{AudienceParameter, Server, Settings};
 use bursar::oauth::tls::Tls;
-use bursar::oauth::{Ask, Credential, Failure, NoCredential, TokenEndpoint};
+use bursar::oauth::{Ask, Credential, Failure, Material, NoCredential, TokenEndpoint};
 use bursar::secret::Secret;
 use bursar::time::{Clock, ManualClock};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::fake::{Fake, Fixed, Reply, ask, endpoint, reply, settings, token};
+use super::fake::{Fake, Fixed, Reply, ask, endpoint, reply, settings, token, with};
 
 /// The failure of the one request that the fake answers so.
 async fn failure_at(replies: impl IntoIterator<Item = Reply>) -> Failure {
@@ -146,9 +147,9 @@ async fn localhost_is_loopback() {
 struct Slow(Arc<ManualClock>);
 
 impl Credential for Slow {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         self.0.advance(Duration::from_secs(3));
-        async { Ok(Arc::new(Secret::new(b"secret".to_vec()))) }.boxed()
+        async { Ok(Secret::new(b"secret".to_vec()).into()) }.boxed()
     }
 }
 
@@ -157,7 +158,8 @@ async fn a_life_counts_from_the_moment_of_sending() {
     let (fake, clock) = (Fake::answering([token()]), Arc::new(ManualClock::default()));
     let credential = Arc::new(Slow(Arc::clone(&clock)));
     let settings = settings(&fake.url("/token"));
-    let endpoint = Endpoint::new(settings, credential, Arc::clone(&clock) as Arc<dyn Clock>, &Tls::default()).unwrap();
+    let time = Arc::clone(&clock) as Arc<dyn Clock>;
+    let endpoint = Endpoint::new(settings, credential, time, Arc::new(SystemRandom), &Tls::default()).unwrap();
     assert_eq!(endpoint.fetch(&ask("read", &[])).await.unwrap().sent, clock.now());
 }
 
@@ -165,7 +167,7 @@ async fn a_life_counts_from_the_moment_of_sending() {
 struct Gone;
 
 impl Credential for Gone {
-    fn current(&self) -> BoxFuture<'_, Result<Arc<Secret>, NoCredential>> {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
         async { Err(NoCredential::Missing("the store `local` has no `stripe-client`: put it".to_owned())) }.boxed()
     }
 }
@@ -174,8 +176,7 @@ impl Credential for Gone {
 async fn nothing_is_sent_without_a_usable_credential() {
     let fake = Fake::answering([token()]);
     for credential in [Arc::new(Gone) as Arc<dyn Credential>, Arc::new(Fixed("line\n"))] {
-        let clock = Arc::new(ManualClock::default());
-        let endpoint = Endpoint::new(settings(&fake.url("/token")), credential, clock, &Tls::default()).unwrap();
+        let endpoint = with(settings(&fake.url("/token")), credential);
         let failure = endpoint.fetch(&ask("read", &[])).await.unwrap_err();
         assert!(matches!(&failure, Failure::Credential(why) if why.to_string().contains("put")), "{failure}");
     }

@@ -5,14 +5,21 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 
+use bursar::oauth::certificate::CertificateChain;
+use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::settings::Settings;
 use bursar::oauth::tls::{OwnRoots, Roots};
-use bursar::oauth::{Failure, TokenEndpoint};
+use bursar::oauth::{Credential, Failure, Material, NoCredential, TokenEndpoint};
+use bursar::secret::Secret;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 
-use super::fake::{Fake, ask, endpoint, settings, token};
+use super::fake::{Fake, ask, endpoint, settings, token, with};
 
 struct Authority {
     pem: String,
@@ -75,6 +82,55 @@ async fn a_provider_is_trusted_by_its_own_roots_and_by_no_others() {
     assert!(failure.to_string().contains("set `ca_file`"), "{failure}");
     let failure = outcome(&serve(ours.certify("127.0.0.1", |_| {})), Roots::System).await.unwrap_err();
     assert!(failure.to_string().contains("set `ca_file`"), "{failure}");
+}
+
+/// What proves us by certificate.
+struct Own(Material);
+
+impl Own {
+    fn certified_by(ca: &Authority) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["us.test".to_owned()]).unwrap().signed_by(&key, &ca.issuer).unwrap();
+        let chain = CertificateChain::from_pem(certificate.pem().as_bytes()).unwrap();
+        Self(Material { certificate: Some(chain), ..Secret::new(key.serialize_pem().into_bytes()).into() })
+    }
+}
+
+impl Credential for Own {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
+        async { Ok(self.0.clone()) }.boxed()
+    }
+}
+
+/// A server that lets nobody in without a certificate of `ca`.
+fn guarded(ca: &Authority) -> ServerConfig {
+    let (plain, trusted) =
+        (ca.certify("127.0.0.1", |_| {}), CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = versions.with_client_cert_verifier(verifier).with_cert_resolver(Arc::clone(&plain.cert_resolver));
+    config.send_tls13_tickets = 0;
+    config
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_our_certificate_in_the_handshake_is_told_for_that() {
+    let (ca, other) = (Authority::new("ca"), Authority::new("other"));
+    let by_certificate = |url: &str, own: Own| {
+        let client_auth = ClientAuth::TlsClientAuth;
+        with(Settings { roots: ca.roots(), client_auth, ..settings(url) }, Arc::new(own))
+    };
+    let url = serve(guarded(&ca));
+    by_certificate(&url, Own::certified_by(&ca)).fetch(&ask("read", &[])).await.unwrap();
+    let url = serve(guarded(&ca));
+    let failure = by_certificate(&url, Own::certified_by(&other)).fetch(&ask("read", &[])).await.unwrap_err();
+    assert!(failure.to_string().contains("does not accept our `certificate`, or wants one"), "{failure}");
+    let failure = outcome(&serve(guarded(&ca)), ca.roots()).await.unwrap_err();
+    assert!(failure.to_string().contains("does not accept our `certificate`, or wants one"), "{failure}");
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! `bursar revoke NAME`: end what has leaked.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::ask::{as_operator, granted};
+use super::{Exit, Globals, Outcome, Trouble, show};
+use crate::access::SecretId;
+use crate::api::client::Call;
+use crate::name::Name;
+
+/// End the tokens of a provider: none is served again, and each is ended at the provider (RFC 7009)
+#[derive(Debug, clap::Args)]
+pub(super) struct Revoke {
+    /// The provider, as `[provider.NAME]` calls it
+    name: SecretId,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ended {
+    tokens: usize,
+    ended: usize,
+    failed: Option<String>,
+    why: Option<String>,
+}
+
+impl Revoke {
+    pub(super) fn run(&self, globals: &Globals) -> Outcome {
+        let SecretId::Entry(name) = &self.name else {
+            return super::not_built("revoke STORE/NAME");
+        };
+        let answer: Value = granted(as_operator(globals, Call::post(format!("/providers/{name}/revoke")))?)?;
+        let unread = |error| Trouble::failed(format!("the agent's answer cannot be read: {error}"));
+        let ended = Ended::deserialize(&answer).map_err(unread)?;
+        if globals.json {
+            show::json(&answer)?;
+        } else {
+            show::line(told(name, &ended))?;
+        }
+        Ok(exit(&ended))
+    }
+}
+
+fn told(name: &Name, Ended { tokens, ended, why, .. }: &Ended) -> String {
+    let taken = format!("tokens of `{name}`: {tokens} taken out of service, {ended} ended at the provider");
+    match tokens - ended.min(tokens) {
+        0 => taken,
+        left => {
+            let why = why.as_deref().unwrap_or("there was not enough time for all");
+            format!("{taken}; {left} live on there until they expire, or `bursar revoke {name}` ends them: {why}")
+        }
+    }
+}
+
+/// What lives on at the provider was not ended, though it is served no more.
+fn exit(Ended { tokens, ended, failed, .. }: &Ended) -> Exit {
+    match (ended >= tokens, failed.as_deref()) {
+        (true, _) => Exit::Done,
+        (false, Some("unavailable" | "credential") | None) => Exit::Unavailable,
+        (false, Some(_)) => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(tokens: usize, ended: usize, failed: Option<&str>) -> Ended {
+        Ended { tokens, ended, failed: failed.map(str::to_owned), why: failed.map(str::to_owned) }
+    }
+
+    #[test]
+    fn what_lives_on_at_the_provider_is_no_success() {
+        for (what, code) in [
+            (ended(0, 0, None), Exit::Done),
+            (ended(3, 3, None), Exit::Done),
+            (ended(3, 2, Some("unavailable")), Exit::Unavailable),
+            (ended(3, 2, None), Exit::Unavailable),
+            (ended(3, 0, Some("unsupported")), Exit::Failed),
+            (ended(3, 0, Some("invalid_client")), Exit::Failed),
+        ] {
+            assert_eq!(exit(&what), code, "{what:?}");
+            assert_eq!(told(&"stripe".parse().unwrap(), &what).contains("live on"), code != Exit::Done);
+        }
+    }
+}
