@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::access::{Access, Grounds, Permit, Scopes};
 use crate::crypto::Fingerprint;
 use crate::secret::Secret;
-use crate::time::{Deadline, Moment};
+use crate::time::{Deadline, Moment, Wall};
 
 /// Ties a lease to the record of it. Never the same twice in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,28 @@ pub struct Lease {
 pub enum Terms {
     /// It is an access token.
     Token(TokenTerms),
+    /// It is a version of a secret.
+    Secret(SecretTerms),
+}
+
+impl Terms {
+    /// How fresh the value is.
+    #[must_use]
+    pub const fn freshness(&self) -> Freshness {
+        match self {
+            Self::Token(terms) => terms.freshness,
+            Self::Secret(terms) => terms.freshness,
+        }
+    }
+
+    /// When the value ends, where that is known.
+    #[must_use]
+    pub const fn expires(&self) -> Option<Deadline> {
+        match self {
+            Self::Token(terms) => terms.expires,
+            Self::Secret(_) => None,
+        }
+    }
 }
 
 /// What is said of a token.
@@ -57,6 +79,19 @@ pub struct TokenTerms {
     pub fingerprint: Fingerprint,
     /// The index of the intent record of the request that brought it.
     pub intent: u64,
+}
+
+/// What is said of a version of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretTerms {
+    /// The id of the version in its store.
+    pub version: Arc<str>,
+    /// When the version was made.
+    pub created: Wall,
+    /// When the store was asked for it: its age counts from here.
+    pub obtained: Moment,
+    /// How fresh it is at this moment.
+    pub freshness: Freshness,
 }
 
 /// How fresh a value is.

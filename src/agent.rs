@@ -30,6 +30,7 @@ use crate::broker::{Broker, Reread, tell_of_changes};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
 use crate::fault::{Fault, Faults};
+use crate::kept;
 use crate::name::Name;
 use crate::peer::cgroup::ContainerRoots;
 use crate::peer::shares::{Admission, Shares};
@@ -219,6 +220,7 @@ impl Agent {
         let of_the_moment = Arc::clone(&broker);
         background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
+        background.spawn(kept::keep_ahead(Arc::clone(broker.kept())));
         background.spawn(tell_of_changes(Arc::clone(&broker)));
         Ok(Self { broker, journal, drain, serving, background, warnings })
     }

@@ -24,20 +24,21 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 
 use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
-use crate::account::{Freshness, Lease, Terms, TokenTerms};
+use crate::account::{Lease, Terms};
 use crate::audit::{
-    Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload,
-    Standing, TraceId,
+    Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Reload, Standing,
+    TraceId,
 };
 use crate::crypto::Random;
 use crate::fault::{Faults, counted};
+use crate::kept;
 use crate::name::{Name, StoredName};
 use crate::oauth::Failure;
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
 use crate::secret::Secret;
-use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
+use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId, Versions, Which};
 use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
 use crate::time::{Clock, Moment};
 use crate::token::{Provider, Rejection, Revoked};
@@ -46,7 +47,7 @@ use case::Case;
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
 use metrics::Counts;
 pub use refused::{Done, Refused, Why};
-pub use views::{Status, Whoami};
+pub use views::{Status, VersionStatus, Whoami};
 pub use watch::tell_of_changes;
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
@@ -101,6 +102,18 @@ pub struct Broker {
     draining: AtomicBool,
     counts: Counts,
     tracer: Tracer,
+    kept: Arc<kept::Engine>,
+}
+
+/// A request for a secret, as understood.
+#[derive(Clone, Debug)]
+pub struct SecretAsk<'a> {
+    /// The secret's name as it was written.
+    pub name: &'a str,
+    /// Which version of it.
+    pub which: Which,
+    /// The caller's span, if it named one.
+    pub trace: Option<Parent>,
 }
 
 /// A request for a token, as understood.
@@ -130,7 +143,14 @@ impl Broker {
     ) -> Self {
         let (reloading, requests, draining, counts, tracer) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
-        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer }
+        let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random)));
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, kept }
+    }
+
+    /// The secrets that are held.
+    #[must_use]
+    pub fn kept(&self) -> &Arc<kept::Engine> {
+        &self.kept
     }
 
     /// The same, which traces requests for tokens.
@@ -175,19 +195,28 @@ impl Broker {
         self.step(trail, "judge");
         let lease = case.obtained(provider.obtain(permit, ask.min_ttl).await).await?;
         self.step(trail, "obtain");
-        let took = self.clock.now().since(began);
-        let record = Record::Release(Release { account: lease.account(), took, trace });
-        let receipt = case.recorded(&record).await?;
+        let released = case.released(lease, began).await?;
         self.step(trail, "record");
-        let now = self.clock.now();
-        if now.since(began) > VERDICT_HOLDS {
-            // The provider or the disk hung, and policy may have changed since. The log over-reports.
-            let why = Why::TemporarilyUnavailable { wait: Duration::from_secs(1) };
-            return Err(case.counted(Refused { why, decision: Some(receipt.decision()) }));
-        }
-        let released = release(lease, receipt, now).map_err(|refused| case.counted(refused))?;
-        provider.counts.served.count(released.freshness().as_str());
+        provider.counts.served.count(released.terms().freshness().as_str());
         Ok(released)
+    }
+
+    /// Hands a workload the secret that policy allows it.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn secret(&self, peer: &Peer, ask: SecretAsk<'_>) -> Result<Released, Refused> {
+        let began = self.clock.now();
+        let rules = self.rules.load_full();
+        let trace = ask.trace.map(|parent| TraceId(parent.trace));
+        let case = Case { broker: self, peer, action: Action::Secret, trace };
+
+        let who = case.attest(&rules, Role::Workload).await?;
+        case.within_its_rate(&rules, &who, began).await?;
+        let access = case.entry(&rules, who, ask.name).await?;
+        let permit = case.judge(&rules, access, began).await?;
+        let lease = case.unlocked(self.kept.obtain(permit, &rules.shelf, &ask.which).await).await?;
+        case.released(lease, began).await
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
@@ -293,6 +322,21 @@ impl Broker {
             });
         }
         case.operated(&permit, listed, |all| counted(all.len() as u64, "store")).await
+    }
+
+    /// The versions of a secret, without values, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn versions(&self, peer: &Peer, id: &SecretId) -> Result<Done<Versions>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::List, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let place = case.place(&rules, &permit, id).await?;
+        let versions = place.store.versions(&place.name).await;
+        case.operated(&permit, versions, |all| format!("{} of `{id}`", counted(all.iter().count() as u64, "version")))
+            .await
     }
 
     /// Reads configuration and policies anew, for an operator: all or nothing.
@@ -477,8 +521,7 @@ pub fn release(lease: Lease, receipt: Receipt, now: Moment) -> Result<Released, 
     let refused = |why| Refused { why, decision: Some(decision) };
     let opened = lease.open(receipt.nonce());
     let (value, terms) = opened.ok_or_else(|| refused(Why::Internal("a receipt of another record")))?;
-    let Terms::Token(TokenTerms { expires, .. }) = &terms;
-    if expires.is_some_and(|expires| expires.passed(now)) {
+    if terms.expires().is_some_and(|expires| expires.passed(now)) {
         return Err(refused(Why::TemporarilyUnavailable { wait: Duration::from_secs(1) }));
     }
     Ok(Released { value, terms, decision, at: now })
@@ -505,11 +548,6 @@ impl Released {
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
-    }
-
-    fn freshness(&self) -> Freshness {
-        let Terms::Token(TokenTerms { freshness, .. }) = &self.terms;
-        *freshness
     }
 
     /// The record of it.

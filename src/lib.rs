@@ -28,6 +28,7 @@ pub mod policy;
 pub mod store;
 
 // ── floor 3, engines
+pub mod kept;
 pub mod token;
 
 // ── floor 4, the one page

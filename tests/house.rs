@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 7] = [
     &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry"],
     &["access", "account"],
     &["audit", "oauth", "peer", "policy", "store"],
-    &["token"],
+    &["kept", "token"],
     &["broker"],
     &["api"],
     &["agent", "cli", "config", "dev"],
@@ -52,7 +52,7 @@ const EFFECTS: &[&str] = &[
 /// What only the listed files may call: the laws of the house.
 const LAWS: &[(&str, &[&str])] = &[
     ("Permit::grant", &["policy/mod.rs", "policy/judge.rs"]),
-    ("Lease::grant", &["token/engine.rs"]),
+    ("Lease::grant", &["kept/engine.rs", "token/engine.rs"]),
     ("Receipt::issue", &["audit/pending.rs"]),
 ];
 
@@ -228,6 +228,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
+    ("kept/mod.rs", "whether a value is text"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),

@@ -13,7 +13,7 @@ use super::form;
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use super::scrape::Sources;
 use crate::access::{Action, Role, SecretId};
-use crate::broker::{Broker, Done, ProviderStatus, Refused, Why};
+use crate::broker::{Broker, Done, ProviderStatus, Refused, VersionStatus, Why};
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::oauth::Failure;
@@ -30,7 +30,7 @@ pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
         .route("/metrics", get(move |broker, peer, headers| metrics(broker, peer, headers, sources)))
         .route("/reload", post(reload))
         .route("/secrets", get(list))
-        .route("/secrets/{*id}", put(store))
+        .route("/secrets/{*id}", put(store).get(versions))
         .route("/providers/{name}/revoke", post(revoke))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -105,7 +105,7 @@ struct Stored {
 }
 
 async fn store(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
-    let id = match asked_to_put(request.headers(), name) {
+    let id = match asked_about(request.headers(), name) {
         Ok(id) => id,
         Err(why) => return refuse(&broker, &peer, PUT, why).await,
     };
@@ -119,6 +119,16 @@ async fn store(State(broker): Door, Extension(peer): From, name: InPath, request
             shown(put, |id| Stored { version: id.to_string() })
         }
         Err(why) => refuse(&broker, &peer, PUT, why).await,
+    }
+}
+
+async fn versions(broker: Door, peer: From, name: InPath, headers: HeaderMap) -> Response {
+    match asked_about(&headers, name) {
+        Ok(id) => {
+            let all = broker.versions(&peer, &id).await;
+            shown(all, |all| all.iter().map(VersionStatus::of).collect::<Vec<_>>())
+        }
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::List), why).await,
     }
 }
 
@@ -155,7 +165,7 @@ async fn revoke(State(broker): Door, Extension(peer): From, name: InPath, header
 /// What a request that puts a secret is about, where it is not understood.
 const PUT: (Role, Action) = (Role::Operator, Action::Put);
 
-fn asked_to_put(headers: &HeaderMap, name: InPath) -> Result<SecretId, Unread> {
+fn asked_about(headers: &HeaderMap, name: InPath) -> Result<SecretId, Unread> {
     form::guarded(headers).map_err(Unread::Malformed)?;
     name.map_err(|_| Unread::Name)?.parse().map_err(|_| Unread::Name)
 }

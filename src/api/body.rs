@@ -7,18 +7,25 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::access::Role;
-use crate::account::{Freshness, Terms, TokenTerms};
+use crate::account::{Freshness, SecretTerms, Terms, TokenTerms};
 use crate::broker::{Refused, Released, Why};
-use crate::store::StoreError;
+use crate::store::{REREAD_AFTER, StoreError};
 use crate::token::Rejection;
+
+/// What was released, as it is written; `name` is that of the secret or provider.
+#[must_use]
+pub(super) fn of(name: &str, released: &Released) -> Bytes {
+    match released.terms() {
+        Terms::Token(terms) => token(terms, released),
+        Terms::Secret(terms) => secret(name, terms, released),
+    }
+}
 
 /// A token as RFC 6749 §5.1 writes it, with `age` (seconds since it was asked for) and `stale` beside it.
 ///
 /// `expires_in` is whole seconds, rounded down; it is absent where the provider did not say. `scope` is
 /// absent for a token without scopes.
-#[must_use]
-pub(super) fn token(released: &Released) -> Bytes {
-    let Terms::Token(terms) = released.terms();
+fn token(terms: &TokenTerms, released: &Released) -> Bytes {
     let value = released.value().expose();
     let mut out = Vec::with_capacity(value.len() + 192);
     out.extend_from_slice(b"{\"access_token\":\"");
@@ -43,6 +50,54 @@ fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::
     // The provider gave the same token again, or none.
     out.extend_from_slice(if terms.rejected { b",\"rejected\":true}" } else { b"}" });
     Ok(())
+}
+
+/// A version of a secret. `rotates_at` is `null`: nothing is rotated yet. `age` is in seconds, since the store was asked.
+fn secret(name: &str, terms: &SecretTerms, released: &Released) -> Bytes {
+    let value = released.value().expose();
+    // Text that was escaped grows where it has line ends or quotes: a key in PEM has few.
+    let mut out = Vec::with_capacity(value.len() + value.len() / 8 + 256);
+    let SecretTerms { version, created, obtained, freshness } = terms;
+    // Writing to a vector does not fail. Neither a name nor the id of a version holds a character that JSON escapes.
+    let _ = write!(out, "{{\"name\":\"{name}\",\"version\":\"{version}\",\"value\":\"");
+    escape_text(value, &mut out);
+    let (created, reread_after) = (created.rfc3339(), REREAD_AFTER.as_secs());
+    let (age, stale) = (released.at().since(*obtained).as_secs(), *freshness == Freshness::Stale);
+    let _ = write!(
+        out,
+        "\",\"created_at\":\"{}\",\"rotates_at\":null,\"reread_after\":{reread_after},\"age\":{age},\"stale\":{stale}}}",
+        created.as_str()
+    );
+    Bytes::from(out)
+}
+
+/// UTF-8 text within a JSON string (RFC 8259 §7).
+fn escape_text(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0..0x20 => drop(write!(out, "\\u{byte:04x}")),
+            0x20.. => out.push(byte),
+        }
+    }
+}
+
+/// The tag of a released version (RFC 9110 §8.8.3): weak, since `age` is another each time.
+#[must_use]
+pub(super) fn tag(terms: &Terms) -> Option<String> {
+    match terms {
+        Terms::Secret(terms) => Some(format!("W/\"{}\"", terms.version)),
+        Terms::Token(_) => None,
+    }
+}
+
+/// Whether `tag` is among those of an `If-None-Match` (RFC 9110 §13.1.2), by the weak comparison. `*` is none: who asks
+/// for a secret wants to know which version it has.
+#[must_use]
+pub(super) fn is_among(tag: &str, tags: &str) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    tags.split(',').any(|one| opaque(one) == opaque(tag))
 }
 
 /// What became of a token that an API refused.
@@ -127,6 +182,14 @@ impl Shown {
                 (StatusCode::BAD_REQUEST, "correct the request as the description says")
             }
             Why::NotFound => (StatusCode::NOT_FOUND, "correct the path"),
+            Why::NoSecret => (
+                StatusCode::NOT_FOUND,
+                "an operator has to put it there, `bursar secret put`; a version that was asked for by its id may be over",
+            ),
+            Why::NoStore { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "try again as `Retry-After` says; the operator finds the store and its fault in the record of this decision",
+            ),
             Why::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "correct the method"),
             Why::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "send less"),
             Why::SlowDown { .. } => {
@@ -189,6 +252,30 @@ pub(super) fn error(shown: &Shown, refused: &Refused) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_text_is_a_json_string_and_reads_as_it_was() {
+        let text: String = (0..0x180).filter_map(char::from_u32).chain("\u{2028}🔑".chars()).collect();
+        let mut out = b"\"".to_vec();
+        escape_text(text.as_bytes(), &mut out);
+        out.push(b'"');
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn a_tag_is_found_weak_or_strong_among_others() {
+        for (tags, found) in [
+            ("W/\"v-1\"", true),
+            ("\"v-1\"", true),
+            ("\"v-0\", W/\"v-1\"", true),
+            ("\"v-11\"", false),
+            ("v-1", false),
+            ("*", false),
+            ("", false),
+        ] {
+            assert_eq!(is_among("W/\"v-1\"", tags), found, "{tags}");
+        }
+    }
 
     #[test]
     fn the_error_body_is_the_one_of_the_formats() {

@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
 
 use crate::access::{Audiences, Scopes};
 use crate::secret::Secret;
+use crate::store::Which;
 use crate::time::parse_duration;
 
 /// The most parameters that a request may have.
@@ -49,6 +50,12 @@ pub enum Malformed {
     /// A duration that is none.
     #[error("`min_ttl` is a whole number of seconds, or one with its unit, as in `90s`, `5m`")]
     MinTtl,
+    /// A version that is none.
+    #[error("a `version` is 1 to 64 of `A-Z a-z 0-9 -`")]
+    Version,
+    /// A long poll.
+    #[error("`wait` is not available in this version: ask again, with `If-None-Match`")]
+    Wait,
     /// A grant that is not ours (RFC 6749 §5.2, `unsupported_grant_type`).
     #[error("the only `grant_type` is `client_credentials`")]
     GrantType,
@@ -107,6 +114,24 @@ impl TokenForm {
         let (scopes, audience) = (scope.unwrap_or_default(), audience.into_iter().collect());
         Ok(Self { provider, scopes, audience, min_ttl: min_ttl.unwrap_or_default() })
     }
+}
+
+/// Which version of a secret a query asks for.
+///
+/// # Errors
+/// [`Malformed`]; `wait` is refused, since nothing waits yet.
+pub(super) fn which(query: &[u8]) -> Result<Which, Malformed> {
+    let text = std::str::from_utf8(query).map_err(|_| Malformed::NotUtf8)?;
+    let mut version = None;
+    for parameter in parameters(text) {
+        let (name, value) = parameter?;
+        match &*name {
+            "version" => once("version", &mut version, value.parse().map_err(|_| Malformed::Version)?)?,
+            "wait" => return Err(Malformed::Wait),
+            _ => {}
+        }
+    }
+    Ok(version.map_or(Which::Current, Which::Id))
 }
 
 /// A token that an API refused, as a workload says it.
@@ -213,6 +238,16 @@ mod tests {
         }
         assert_eq!(form(&"a=1&".repeat(65)), Err(Malformed::TooMany));
         assert_eq!(TokenForm::parse(b"\xff", Carrier::Form), Err(Malformed::NotUtf8));
+    }
+
+    #[test]
+    fn a_query_names_a_version_or_none() {
+        assert_eq!(which(b""), Ok(Which::Current));
+        assert_eq!(which(b"version=01JD-3Z&new=1"), Ok(Which::Id("01JD-3Z".parse().unwrap())));
+        assert_eq!(which(b"version=a&version=b"), Err(Malformed::Repeated("version")));
+        assert_eq!(which(b"version=a%2Fb"), Err(Malformed::Version));
+        assert_eq!(which(b"wait=30s"), Err(Malformed::Wait));
+        assert_eq!(which(b"version=%ff"), Err(Malformed::Version));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::body::{self, Shown};
 use super::form::{self, Carrier, Malformed, RejectForm, TokenForm};
 use crate::access::{Action, Role};
 use crate::audit::DecisionId;
-use crate::broker::{Broker, Refused, Released, TokenAsk, Why};
+use crate::broker::{Broker, Refused, Released, SecretAsk, TokenAsk, Why};
 use crate::peer::Peer;
 use crate::telemetry::trace::Parent;
 
@@ -32,6 +32,7 @@ pub fn applications(broker: Arc<Broker>) -> Router {
         .route("/token/{provider}", post(post_token).get(get_token))
         .route("/token", post(post_token_anywhere))
         .route("/reject", post(reject))
+        .route("/secret/{name}", get(get_secret))
         .route("/whoami", get(whoami))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -93,9 +94,37 @@ async fn answer_token(
     let TokenForm { scopes, audience, min_ttl, .. } = form;
     let ask = TokenAsk { provider, scopes, audience, min_ttl, trace };
     match broker.token(peer, ask).await {
-        Ok(released) => released_token(&released),
+        Ok(released) => named(json(StatusCode::OK, body::of(provider, &released)), released.decision()),
         Err(refused) => show(&refused),
     }
+}
+
+async fn get_secret(broker: Door, peer: From, name: InPath, request: Request) -> Response {
+    let (headers, query) = (request.headers(), request.uri().query().unwrap_or_default());
+    let which = match form::guarded(headers).and_then(|()| form::which(query.as_bytes())) {
+        Ok(which) => which,
+        Err(why) => return refuse(&broker, &peer, (Role::Workload, Action::Secret), Unread::Malformed(why)).await,
+    };
+    let name = name_in(&name);
+    match broker.secret(&peer, SecretAsk { name, which, trace: trace_of(headers) }).await {
+        Ok(given) => released_secret(name, &given, headers),
+        Err(refused) => show(&refused),
+    }
+}
+
+/// The version, or that the one which the caller has is still the one: it was judged and recorded all the same.
+fn released_secret(name: &str, given: &Released, headers: &HeaderMap) -> Response {
+    let tag = body::tag(given.terms()).unwrap_or_default();
+    let mut held = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let mut response = if held.any(|tags| body::is_among(&tag, tags)) {
+        let mut response = json(StatusCode::NOT_MODIFIED, Bytes::new());
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response
+    } else {
+        json(StatusCode::OK, body::of(name, given))
+    };
+    response.headers_mut().extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
+    named(response, given.decision())
 }
 
 async fn reject(broker: Door, peer: From, request: Request) -> Response {
@@ -193,10 +222,6 @@ pub(super) async fn refuse(broker: &Broker, peer: &Peer, (role, action): (Role, 
         Unread::Broken => Why::InvalidRequest("the body did not arrive whole".into()),
     };
     show(&broker.malformed(peer, role, action, why).await)
-}
-
-fn released_token(released: &Released) -> Response {
-    named(json(StatusCode::OK, body::token(released)), released.decision())
 }
 
 /// The reply, with the record of it.

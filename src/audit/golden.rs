@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::{Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Why, Workload};
-use crate::account::{Freshness, Lease, Terms, TokenTerms};
+use crate::account::{Freshness, Lease, SecretTerms, Terms, TokenTerms};
 use crate::crypto::{Digest, FingerprintKey};
 use crate::secret::Secret;
 use crate::time::{Boot, Moment, Wall};
@@ -98,6 +98,7 @@ fn lines() -> Vec<Vec<u8>> {
     add(402_118, at(7_201, 0), &intend_to_revoke());
     add(402_119, at(7_201, 51_300), &body(&Record::Outcome(revoked())));
     add(402_120, at(7_201, 51_302), &body(&Record::Outcome(not_revoked())));
+    add(402_121, at(7_202, 1_322), &secret());
     let former =
         Former { segment: 2, bytes: 1_804_322, size: 405_001, tail: 1_911, from: at(7_200, 40), to: at(7_260, 0) };
     let end = End { cause: Cause::Sync, errno: Some(5), void: 3, dropped: 0 };
@@ -155,6 +156,22 @@ fn minted() -> Outcome<'static> {
 fn release() -> Record<'static> {
     static LEASE: std::sync::LazyLock<Lease> = std::sync::LazyLock::new(lease);
     Record::Release(Release { account: LEASE.account(), took: Duration::from_micros(83_702), trace: Some(TRACE) })
+}
+
+fn secret() -> Vec<u8> {
+    let resource = Resource::Secret("stripe-api-key".parse().unwrap());
+    let (scopes, audience) = Default::default();
+    let access = Access { action: Action::Secret, resource, scopes, audience, ..access() };
+    let terms = SecretTerms {
+        version: "01JD3Z".into(),
+        created: at(70, 1_000),
+        obtained: Moment { wall: at(7_202, 411), boot: Boot::default() },
+        freshness: Freshness::Fresh,
+    };
+    let permit = Permit::grant(access, grounds(&["checkout-api-key"]));
+    let lease = Lease::grant(permit, Arc::new(Secret::new(b"a value".to_vec())), Terms::Secret(terms));
+    let took = Duration::from_micros(902);
+    body(&Record::Release(Release { account: lease.account(), took, trace: None }))
 }
 
 fn refused_by_policy() -> Vec<u8> {
@@ -311,7 +328,7 @@ fn a_question_that_fits_has_room_for_its_release() {
     let audience = [format!("{:0>460}", 1)].iter().map(|a| a.parse().unwrap()).collect();
     let access = Access { who: Arc::new(who), scopes: scopes.clone(), audience, ..access() };
     assert!(line::fits(&access));
-    let Terms::Token(terms) = lease().account().terms.clone();
+    let Terms::Token(terms) = lease().account().terms.clone() else { panic!("a token's lease") };
     let permit = Permit::grant(access, grounds(&ids));
     let lease = Lease::grant(permit, Arc::new(Secret::new(Vec::new())), Terms::Token(TokenTerms { scopes, ..terms }));
     let release = Release { account: lease.account(), took: Duration::MAX, trace: Some(TRACE) };

@@ -5,7 +5,7 @@
 //! batch is written, so that an index is never given away twice.
 
 use crate::access::{Access, Audiences, Grounds, Resource, Role, Scope, Scopes, Why, Workload};
-use crate::account::{Terms, TokenTerms};
+use crate::account::{SecretTerms, Terms, TokenTerms};
 use crate::crypto::Fingerprint;
 use crate::name::Name;
 use crate::time::Wall;
@@ -203,9 +203,22 @@ fn release(body: &mut Body<'_>, release: &Release<'_>) {
     grounds(body, Some(account.grounds), None);
     match account.terms {
         Terms::Token(terms) => token(body, terms),
+        Terms::Secret(terms) => secret(body, terms),
     }
     body.micros("took_us", release.took);
     trace(body, release.trace);
+    if let Terms::Secret(terms) = account.terms {
+        body.detail("version", &terms.version);
+    }
+}
+
+fn secret(body: &mut Body<'_>, terms: &SecretTerms) {
+    body.null("granted");
+    body.time("obtained", terms.obtained.wall);
+    body.null("expires");
+    body.text("freshness", terms.freshness.as_str());
+    body.fingerprint(None);
+    body.null("intent");
 }
 
 fn token(body: &mut Body<'_>, terms: &TokenTerms) {

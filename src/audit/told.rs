@@ -45,7 +45,10 @@ fn end(line: &Line) -> Option<String> {
         (!parts.is_empty()).then(|| parts.join(": "))
     };
     match line.kind() {
-        "release" => said("freshness").map(str::to_owned),
+        "release" => {
+            let version = said("version").map(|id| format!("version {id}"));
+            joined(&[said("freshness"), version.as_deref()])
+        }
         "refusal" => joined(&[said("code"), said("detail")]),
         "outcome" => {
             let of = line.number("intent").map(|intent| format!("of {intent}"));

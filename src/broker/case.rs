@@ -1,13 +1,15 @@
 //! The steps of a request. Each records its own refusal, so that no verb can forget to.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Broker, Done, Refused, Rules, Why};
+use super::{Broker, Done, Refused, Released, Rules, VERDICT_HOLDS, Why, release};
 use crate::access::{
     self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
 };
 use crate::account::Lease;
-use crate::audit::{Asked, Operation, Receipt, Record, Refusal, TraceId, line};
+use crate::audit::{Asked, Operation, Receipt, Record, Refusal, Release, TraceId, line};
+use crate::kept;
 use crate::name::Name;
 use crate::oauth::Ask;
 use crate::peer::Peer;
@@ -139,6 +141,44 @@ impl Case<'_> {
                 Err(self.refuse_permitted(&permit, why.into(), &detail).await)
             }
         }
+    }
+
+    /// The question about the secret that the configuration has by that name. One that it does not have is refused as one
+    /// that is not permitted. What has no entry is no workload's, though a store may have it: that is where bursar's own
+    /// credentials are.
+    pub(super) async fn entry(&self, rules: &Rules, who: Arc<Workload>, name: &str) -> Result<Access, Refused> {
+        let entry = name.parse().ok().filter(|name: &Name| rules.shelf.entries.contains_key(name));
+        let Some(entry) = entry else {
+            return Err(self.refuse(Some(&who), None, None, Why::AccessDenied, "there is no such secret").await);
+        };
+        let (scopes, audience) = Default::default();
+        let resource = Resource::Secret(SecretId::Entry(entry));
+        self.recordable(Access { who, action: self.action, resource, scopes, audience }).await
+    }
+
+    /// What the secrets' engine gave for the permit.
+    pub(super) async fn unlocked(&self, obtained: Result<Lease, kept::Unobtained>) -> Result<Lease, Refused> {
+        match obtained {
+            Ok(lease) => Ok(lease),
+            Err(kept::Unobtained { permit, why }) => {
+                let detail = why.to_string();
+                Err(self.refuse_permitted(&permit, why.into(), &detail).await)
+            }
+        }
+    }
+
+    /// What leaves, once the record of it is durable.
+    pub(super) async fn released(&self, lease: Lease, began: Moment) -> Result<Released, Refused> {
+        let took = self.broker.clock.now().since(began);
+        let record = Record::Release(Release { account: lease.account(), took, trace: self.trace });
+        let receipt = self.recorded(&record).await?;
+        let now = self.broker.clock.now();
+        if now.since(began) > VERDICT_HOLDS {
+            // The provider, the store or the disk hung, and policy may have changed since. The log over-reports.
+            let why = Why::TemporarilyUnavailable { wait: Duration::from_secs(1) };
+            return Err(self.counted(Refused { why, decision: Some(receipt.decision()) }));
+        }
+        release(lease, receipt, now).map_err(|refused| self.counted(refused))
     }
 
     /// Where a secret stands; an operator who may act on it may know that it does not.

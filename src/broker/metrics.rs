@@ -196,9 +196,10 @@ pub(super) fn noted(trail: Option<Trail>, answer: &Result<Released, Refused>) ->
     let mut trail = trail?;
     let decision = match answer {
         Ok(released) => {
-            let Terms::Token(TokenTerms { freshness, intent, .. }) = released.terms();
-            trail.note("bursar.freshness", freshness.as_str());
-            trail.note("bursar.intent", intent.to_string());
+            trail.note("bursar.freshness", released.terms().freshness().as_str());
+            if let Terms::Token(TokenTerms { intent, .. }) = released.terms() {
+                trail.note("bursar.intent", intent.to_string());
+            }
             Some(released.decision())
         }
         Err(refused) => {

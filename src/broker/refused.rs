@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::access::Role;
 use crate::audit::{DecisionId, NotDurable, Receipt};
+use crate::kept;
 use crate::oauth::{Failure, NoCredential};
 use crate::peer::Unidentified;
 use crate::store::StoreError;
@@ -77,6 +78,15 @@ pub enum Why {
         /// When to ask again.
         wait: Duration,
     },
+    /// The secret that was asked for, and is permitted, is not in its store.
+    #[error("its store has no such version of this secret that is served")]
+    NoSecret,
+    /// The store of the secret cannot be read, and no value is known. Which and why, the record says.
+    #[error("the store of this secret cannot be read now, and no value of it is known")]
+    NoStore {
+        /// When to ask again.
+        wait: Duration,
+    },
     /// A store refuses or cannot be reached. Operators alone see this, so it says all.
     #[error("{0}")]
     Store(StoreError),
@@ -92,15 +102,16 @@ pub enum Why {
 }
 
 impl Why {
-    /// The codes that the broker gives, for what counts them. Three more are the door's alone: it names no path, method
-    /// or body that it does not know.
-    pub(super) const CODES: [&str; 18] = [
+    /// The codes that the broker gives, for what counts them. Two more are the door's alone: it names no method
+    /// or body that it does not take.
+    pub(super) const CODES: [&str; 19] = [
         "unidentified",
         "access_denied",
         "invalid_request",
         "invalid_scope",
         "invalid_target",
         "unsupported_grant_type",
+        "not_found",
         "slow_down",
         "provider_error",
         "temporarily_unavailable",
@@ -125,12 +136,14 @@ impl Why {
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
             Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::NotFound => "not_found",
+            Self::NotFound | Self::NoSecret => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooLarge => "too_large",
             Self::SlowDown { .. } => "slow_down",
             Self::Provider { .. } => "provider_error",
-            Self::TemporarilyUnavailable { .. } | Self::NoCredential { .. } => "temporarily_unavailable",
+            Self::TemporarilyUnavailable { .. } | Self::NoCredential { .. } | Self::NoStore { .. } => {
+                "temporarily_unavailable"
+            }
             Self::Store(error) => error.code(),
             Self::AuditUnavailable => "audit_unavailable",
             Self::Draining => "draining",
@@ -148,9 +161,10 @@ impl Why {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::SlowDown { wait, .. } | Self::TemporarilyUnavailable { wait } | Self::NoCredential { wait, .. } => {
-                Some(*wait)
-            }
+            Self::SlowDown { wait, .. }
+            | Self::TemporarilyUnavailable { wait }
+            | Self::NoCredential { wait, .. }
+            | Self::NoStore { wait } => Some(*wait),
             Self::AuditUnavailable | Self::Draining | Self::Store(StoreError::Unavailable(_)) => {
                 Some(Duration::from_secs(1))
             }
@@ -161,6 +175,7 @@ impl Why {
             | Self::InvalidTarget(_)
             | Self::UnsupportedGrantType
             | Self::NotFound
+            | Self::NoSecret
             | Self::MethodNotAllowed
             | Self::TooLarge
             | Self::Provider { .. }
@@ -188,6 +203,17 @@ impl From<NotListed> for Why {
         match why {
             NotListed::Scope(_) | NotListed::ScopeRequired => Self::InvalidScope(why.to_string()),
             NotListed::Audience(_) => Self::InvalidTarget(why.to_string()),
+        }
+    }
+}
+
+impl From<kept::Unavailable> for Why {
+    fn from(why: kept::Unavailable) -> Self {
+        match why {
+            kept::Unavailable::Missing(_) => Self::NoSecret,
+            kept::Unavailable::Store { retry_after: wait, .. } => Self::NoStore { wait },
+            kept::Unavailable::NotText => Self::InvalidRequest(why.to_string()),
+            kept::Unavailable::Internal(what) => Self::Internal(what),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, ProviderStatus};
 use super::{Broker, Rules};
@@ -12,6 +12,7 @@ use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
 use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
+use crate::store::{Notes, Version};
 use crate::time::Boot;
 
 /// The state of the agent.
@@ -59,6 +60,32 @@ pub struct SecretsStatus {
     pub mapped_bytes: usize,
     /// How many of these may be swapped out, since `RLIMIT_MEMLOCK` is reached.
     pub unlocked_bytes: usize,
+}
+
+/// A version of a secret, without its value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its id.
+    pub version: String,
+    /// Its stages: `Pending`, `Current`, `Previous`, `Retired`.
+    pub stages: Vec<String>,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+    /// What made it: `put`, `rotation`; none where its store does not say.
+    pub by: Option<String>,
+}
+
+impl VersionStatus {
+    /// What is shown of `version`.
+    #[must_use]
+    pub fn of(version: &Version) -> Self {
+        Self {
+            version: version.id.to_string(),
+            stages: version.stages.iter().map(|stage| stage.as_str().to_owned()).collect(),
+            created_at: version.created.rfc3339().as_str().to_owned(),
+            by: version.notes.get(Notes::BY).map(ToOwned::to_owned),
+        }
+    }
 }
 
 /// What bursar sees of a peer.

@@ -7,18 +7,19 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::ask::{agent_answers, as_operator, granted};
+use super::ask::{agent_answers, as_application, as_operator, granted};
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::access::{Action, Resource, SecretId};
 use crate::agent::Rooms;
 use crate::api::client::Call;
 use crate::audit::{Offline, Record};
+use crate::broker::VersionStatus;
 use crate::config;
 use crate::fault::counted;
 use crate::name::Name;
 use crate::secret::{Secret as Value, process};
 use crate::store::files::without_line_end;
-use crate::store::{self, MOST_VALUE_BYTES, StoreError};
+use crate::store::{self, MOST_VALUE_BYTES, Place, StoreError, VersionId};
 
 /// Write and list secrets, through the agent or, where none runs, on the store itself
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,21 @@ enum Verb {
     },
     /// List secrets, without values
     List,
+    /// Read a secret and print it
+    ///
+    /// As an application, through its socket and by policy. Prints the value alone; with --json the whole answer.
+    Get {
+        /// A `[secret.NAME]` entry
+        name: Name,
+        /// The version to read [default: the current one]
+        #[arg(long, value_name = "ID")]
+        version: Option<VersionId>,
+    },
+    /// List the versions of a secret, newest first, without values
+    Versions {
+        /// A `[secret.NAME]` entry, or `STORE/NAME`
+        name: SecretId,
+    },
     /// Take a store as it is, though the audit log knows a newer one or another
     ///
     /// The agent does not start on a file that was restored from a backup, or was removed and made anew. See that
@@ -59,6 +75,9 @@ impl Secret {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         // A value passes through this process: it leaves no core, and what it makes is its owner's alone.
         let _ = process::harden();
+        if let Verb::Get { name, version } = &self.verb {
+            return get(globals, name, version.as_ref());
+        }
         let agent = agent_answers(globals)?;
         match &self.verb {
             Verb::Put { name } => {
@@ -71,12 +90,34 @@ impl Secret {
                     if agent { granted(as_operator(globals, Call::get("/secrets"))?)? } else { list_offline(globals)? };
                 shown_list(globals, &listed)
             }
+            Verb::Get { name, version } => get(globals, name, version.as_ref()),
+            Verb::Versions { name } => {
+                let path = format!("/secrets/{name}");
+                let listed = if agent {
+                    granted(as_operator(globals, Call::get(path))?)?
+                } else {
+                    versions_offline(globals, name)?
+                };
+                shown_versions(globals, &listed)
+            }
             Verb::Accept { store } if agent => Err(Trouble::failed(format!(
                 "the agent runs, so `{store}` is the store that the audit log knows: nothing is to be accepted"
             ))),
             Verb::Accept { store } => accept(globals, store),
         }
     }
+}
+
+fn get(globals: &Globals, name: &Name, version: Option<&VersionId>) -> Outcome {
+    let query = version.map(|id| format!("?version={id}")).unwrap_or_default();
+    let answer: serde_json::Value = granted(as_application(globals, Call::get(format!("/secret/{name}{query}")))?)?;
+    if globals.json {
+        show::json(&answer)?;
+        return Ok(Exit::Done);
+    }
+    let value = answer.get("value").and_then(serde_json::Value::as_str);
+    show::line(value.ok_or_else(|| Trouble::failed("the agent's answer holds no `value`"))?)?;
+    Ok(Exit::Done)
 }
 
 fn from_stdin() -> Result<Value, Trouble> {
@@ -95,12 +136,7 @@ fn put(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trou
 
 fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
     offline(globals, Action::Put, Resource::Secret(name.clone()), async |rooms| {
-        let unknown = || {
-            StoreError::Invalid(format!(
-                "`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store"
-            ))
-        };
-        let place = rooms.shelf.find(name).ok_or_else(unknown)?;
+        let place = place(rooms, name)?;
         let version = rooms.put(name, &place, value).await?;
         Ok((version.to_string(), version.to_string()))
     })
@@ -115,6 +151,20 @@ fn list_offline(globals: &Globals) -> Result<Listed, Trouble> {
         let count = counted(listed.len() as u64, "store");
         Ok((listed, count))
     })
+}
+
+fn versions_offline(globals: &Globals, name: &SecretId) -> Result<Vec<VersionStatus>, Trouble> {
+    offline(globals, Action::List, Resource::Agent, async |rooms| {
+        let place = place(rooms, name)?;
+        let versions = place.store.versions(&place.name).await?;
+        let detail = format!("{} of `{name}`", counted(versions.iter().count() as u64, "version"));
+        Ok((versions.iter().map(VersionStatus::of).collect(), detail))
+    })
+}
+
+fn place(rooms: &Rooms, name: &SecretId) -> Result<Place, StoreError> {
+    let what = format!("`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store");
+    rooms.shelf.find(name).ok_or(StoreError::Invalid(what))
 }
 
 /// Does `act` on the stores themselves, under their locks and the log's, and records it.
@@ -185,5 +235,19 @@ fn shown_list(globals: &Globals, listed: &Listed) -> Outcome {
             show::line(format!("{store}/{name}"))?;
         }
     }
+    Ok(Exit::Done)
+}
+
+fn shown_versions(globals: &Globals, versions: &[VersionStatus]) -> Outcome {
+    if globals.json {
+        show::json(&versions)?;
+        return Ok(Exit::Done);
+    }
+    let heads = ["VERSION", "STAGES", "CREATED", "BY"].map(str::to_owned);
+    let row = |one: &VersionStatus| {
+        let by = one.by.as_deref().unwrap_or("-").to_owned();
+        vec![one.version.clone(), one.stages.join(","), one.created_at.clone(), by]
+    };
+    show::bytes(show::table(&heads, versions.iter().map(row)).as_bytes())?;
     Ok(Exit::Done)
 }

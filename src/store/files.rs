@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -28,6 +29,8 @@ use crate::time::Wall;
 const MOST_ENTRIES: usize = 4_096;
 /// How deep below the directory secrets are listed.
 const MOST_DEPTH: usize = 8;
+/// How long a file that was read is taken for what stands there: whoever wrote it tells nobody.
+const REREAD_AFTER: Duration = Duration::from_secs(1);
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 3;
 
@@ -277,5 +280,9 @@ impl Store for FilesStore {
         _: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.read_only()
+    }
+
+    fn reread_after(&self) -> Duration {
+        REREAD_AFTER
     }
 }

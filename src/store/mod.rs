@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -24,6 +25,9 @@ pub mod versions;
 
 pub use shelf::{Place, Shelf};
 pub use versions::Versions;
+
+/// How long a value that was read is taken for the one that the store has, where the store says nothing else.
+pub const REREAD_AFTER: Duration = Duration::from_secs(300);
 
 /// The longest value, in bytes: what AWS Secrets Manager takes.
 pub const MOST_VALUE_BYTES: usize = 65_536;
@@ -95,6 +99,11 @@ pub trait Store: Send + Sync + 'static {
     /// at start; a smaller one than the log's last means that an older file was put back.
     fn change_counter(&self) -> Option<u64> {
         None
+    }
+
+    /// How long a value that was read is taken for the one that the store has.
+    fn reread_after(&self) -> Duration {
+        REREAD_AFTER
     }
 }
 

@@ -103,8 +103,12 @@ async fn rig() -> Rig {
              scopes = [\"read\"]\ndefault_scopes = [\"read\"]\ntags = [\"lab\"]\n"
         )
     };
+    let secret = "[secret.other]\nstore = \"local\"\n[secret.unput]\nstore = \"local\"\n";
+    let rule = "@id(\"other\") permit (principal == Workload::\"checkout\", action == Action::\"secret\", resource);";
     let tables = (0..LEAKS).map(of_provider).collect::<String>() + "[log]\nlevel = \"trace\"\n";
-    let rig = Plan { tables, client_secret: SECRET.to_owned(), ..Plan::default() }.raise().await;
+    let mut plan = Plan { tables: tables + secret, client_secret: SECRET.to_owned(), ..Plan::default() };
+    plan.policies.insert("other.cedar".to_owned(), rule.to_owned());
+    let rig = plan.raise().await;
     rig.endpoint.plays(|asked| {
         let nth = asked.head.split('/').nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
         Act::Say(leaky(nth.parse().unwrap(), &asked.head))
@@ -131,6 +135,7 @@ async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
     tokens.push(rig.token("checkout", "stripe", "").await.token());
     operate(&rig, &mut seen).await;
     ask_with_credentials(&rig, &mut seen).await;
+    read_secrets(&rig, &mut seen).await;
     rig.policy("lab.cedar", "permit (");
     let output = rig.run(&["reload"]).await;
     seen.add("a reload that failed", [output.stdout, output.stderr].concat());
@@ -162,6 +167,30 @@ async fn operate(rig: &Rig, seen: &mut Seen) {
     }
     let output = rig.run(&["--json", "status"]).await;
     seen.add("status", [output.stdout, output.stderr].concat());
+}
+
+/// What is said to those who read the canary from its store, apart from the one reply in which it belongs.
+async fn read_secrets(rig: &Rig, seen: &mut Seen) {
+    let given = ask(&rig.socket("checkout"), get("/secret/other")).await;
+    assert_eq!(given.text("value"), SECRET, "it is put by now");
+    let tag = given.header("etag").unwrap().to_owned();
+    seen.add("the headers of a secret", given.header_names().collect::<String>() + &tag);
+    let known = get("/secret/other").replace("\r\n\r\n", &format!("\r\nIf-None-Match: {tag}\r\n\r\n"));
+    for (workload, asked) in [
+        ("checkout", known),
+        ("checkout", get("/secret/other?version=none-such")),
+        ("checkout", get(&format!("/secret/other?wait={SECRET}"))),
+        ("checkout", get(&format!("/secret/{SECRET}"))),
+        ("checkout", get("/secret/unput")),
+        ("reports", get("/secret/other")),
+    ] {
+        seen.add(format!("{asked:.40}"), ask(&rig.socket(workload), &asked).await.body);
+    }
+    for arguments in [&["secret", "versions", "other"][..], &["secret", "get", "other"]] {
+        // The second comes from no workload: it is refused.
+        let output = rig.run(arguments).await;
+        seen.add(arguments.join(" "), [output.stdout, output.stderr].concat());
+    }
 }
 
 /// What stock clients send beside their request, which is ignored, and what is malformed.

@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::Value;
 use syn::visit::Visit;
 
-use super::rig::Rig;
+use super::rig::Plan;
 use super::wire::{FORM, Reply, ask, get, post, request};
 
 struct Description(Value);
@@ -247,6 +247,11 @@ fn parameters() -> BTreeSet<String> {
     arms.0
 }
 
+/// A path with what the rig has in the place of its parameters.
+fn filled(path: &str) -> String {
+    path.replace("{provider}", "stripe").replace("{name}", "api-key")
+}
+
 // ── both ways
 
 #[test]
@@ -264,6 +269,7 @@ fn every_parameter_is_described_and_every_described_one_is_read() {
     read.remove("provider");
     assert_eq!(description.parameters("post", "/token/{provider}"), read);
     assert_eq!(description.parameters("get", "/token/{provider}"), read);
+    assert_eq!(description.parameters("get", "/secret/{name}"), BTreeSet::from(["version".to_owned()]));
 }
 
 #[test]
@@ -291,10 +297,10 @@ fn every_error_code_is_described_with_its_status_here_and_in_the_page() {
 
 #[tokio::test]
 async fn every_described_operation_answers_and_its_answer_is_as_described() {
-    let (rig, description) = (Rig::new().await, Description::read());
+    let (rig, description) = (Plan::with_a_secret().raise_with_a_secret().await, Description::read());
     let form = "grant_type=client_credentials&provider=stripe&scope=charges:read&token=none-of-ours";
     for ((method, path), operation) in description.operations() {
-        let filled = path.replace("{provider}", "stripe");
+        let filled = filled(&path);
         assert!(!filled.contains('{'), "`{path}`: the test knows nothing to put there");
         let said = operation["parameters"].as_array().into_iter().flatten();
         let guard =
@@ -316,7 +322,7 @@ async fn every_described_operation_answers_and_its_answer_is_as_described() {
 
 #[tokio::test]
 async fn every_error_that_can_be_provoked_is_as_described() {
-    let (rig, description) = (Rig::new().await, Description::read());
+    let (rig, description) = (Plan::with_a_secret().raise_with_a_secret().await, Description::read());
     let long = format!("grant_type=client_credentials&x={}", "x".repeat(17 * 1024));
     for (socket, asked, method, path, status) in [
         ("checkout", request("GET", "/token/stripe", "", ""), "get", "/token/{provider}", 400),
@@ -328,6 +334,9 @@ async fn every_error_that_can_be_provoked_is_as_described() {
         ("checkout", post("wrong", ""), "post", "/token/{provider}", 502),
         ("checkout", post("missing", ""), "post", "/token/{provider}", 503),
         ("bursar", request("GET", "/whoami", "", ""), "get", "/whoami", 403),
+        ("checkout", request("GET", "/secret/api-key", "", ""), "get", "/secret/{name}", 400),
+        ("reports", get("/secret/api-key"), "get", "/secret/{name}", 403),
+        ("checkout", get("/secret/unput"), "get", "/secret/{name}", 404),
     ] {
         let reply = ask(&rig.socket(socket), &asked).await;
         assert_eq!(reply.status, status, "{asked}");
@@ -342,7 +351,7 @@ async fn every_error_that_can_be_provoked_is_as_described() {
 
 #[tokio::test]
 async fn a_method_that_is_not_described_is_none() {
-    let (rig, description) = (Rig::new().await, Description::read());
+    let (rig, description) = (Plan::with_a_secret().raise_with_a_secret().await, Description::read());
     let operations = description.operations();
     let paths: BTreeSet<_> = operations.keys().map(|(_, path)| path).collect();
     for path in paths {
@@ -350,7 +359,7 @@ async fn a_method_that_is_not_described_is_none() {
             if operations.contains_key(&(method.to_owned(), path.clone())) {
                 continue;
             }
-            let asked = request(&method.to_uppercase(), &path.replace("{provider}", "stripe"), "Bursar: 1\r\n", "");
+            let asked = request(&method.to_uppercase(), &filled(path), "Bursar: 1\r\n", "");
             let reply = ask(&rig.socket("checkout"), &asked).await;
             assert_eq!(reply.status, 405, "{method} {path}");
             description.holds(&description.0["components"]["responses"]["MethodNotAllowed"], &reply, &asked);

@@ -28,6 +28,14 @@ use super::wire::{self, Reply, Wire, within};
 /// The client secret that the issuer expects.
 pub(super) const CLIENT_SECRET: &str = "the-client-secret-of-the-rig";
 
+/// The value of the secret `api-key`, where there is one.
+pub(super) const SECRET_VALUE: &str = "a \"key\"\n\\ of the rig: \u{7}é";
+
+/// `checkout` may read the secrets of [`Plan::with_a_secret`].
+const KEYS: &str = r#"@id("keys")
+permit (principal == Workload::"checkout", action == Action::"secret", resource in Tag::"keys");
+"#;
+
 /// What a rig is made of; a test changes what it is about.
 pub(super) struct Plan {
     /// In `[agent]`.
@@ -149,6 +157,23 @@ pub(super) struct Agent {
 }
 
 impl Plan {
+    /// With the secret `api-key`, and `unput`, which its store does not have.
+    pub(super) fn with_a_secret() -> Self {
+        let tables = "[secret.api-key]\nstore = \"local\"\npath = \"stripe/api-key\"\ntags = [\"keys\"]\n\
+                      [secret.unput]\nstore = \"local\"\ntags = [\"keys\"]\n";
+        let mut plan = Self { tables: tables.to_owned(), ..Self::default() };
+        plan.policies.insert("keys.cedar".to_owned(), KEYS.to_owned());
+        plan
+    }
+
+    /// Raises the rig, with the value of `api-key` put too.
+    pub(super) async fn raise_with_a_secret(self) -> Rig {
+        let rig = self.raise().await;
+        let put = rig.put_by_command("api-key", SECRET_VALUE).await;
+        assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+        rig
+    }
+
     /// Raises the rig, with its secrets put and the agent serving.
     pub(super) async fn raise(self) -> Rig {
         let mut rig = self.lay().await;
