@@ -42,6 +42,7 @@ enum Verb {
     /// Read a secret and print it
     ///
     /// As an application, through its socket and by policy. Prints the value alone; with --json the whole answer.
+    #[command(disable_version_flag = true)]
     Get {
         /// A `[secret.NAME]` entry
         name: Name,
