@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Broker, Rules, Why};
-use crate::access::Role;
+use crate::access::{Role, Workload};
 use crate::audit::Journal;
 use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
@@ -88,13 +88,14 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    pub(super) fn of(provider: &Provider, agent: Result<(), Why>) -> Self {
+    /// For `who`: what the others hold helps it as little as it is its to know.
+    pub(super) fn of(provider: &Provider, who: &Workload, agent: Result<(), Why>) -> Self {
         let (health, name) = (provider.health(), provider.name.clone());
-        let (status, reason) = match (agent, health.rests.is_zero(), provider.tokens()) {
+        let (status, reason) = match (agent, health.rests.is_zero(), provider.has_token_of(who)) {
             (Err(why), _, _) => ("unready", Some(why.to_string())),
             (Ok(()), true, _) => ("ready", None),
-            (Ok(()), false, 0) => ("unready", Some(resting(&health))),
-            (Ok(()), false, _) => ("stale", Some(resting(&health))),
+            (Ok(()), false, false) => ("unready", Some(resting(&health))),
+            (Ok(()), false, true) => ("stale", Some(resting(&health))),
         };
         Self { status, provider: name, reason, ready: status != "unready" }
     }
