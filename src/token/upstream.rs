@@ -106,7 +106,8 @@ impl Upstream {
         let patience = if is_awaited { self.timeout } else { Duration::ZERO };
         let (mut pass, mut attempt) = (pass, 1);
         loop {
-            let answer = self.route(&pass)?.endpoint.fetch(ask).await.and_then(not_dead_on_arrival);
+            let answer = self.route(&pass)?.endpoint.fetch(ask).await;
+            let answer = answer.and_then(|grant| not_dead_on_arrival(grant, self.clock.now()));
             self.settle(&pass, &answer);
             let Err(failure) = answer else { return answer };
             let other = self.has_other(&pass);
@@ -245,9 +246,14 @@ const fn may_help(failure: &Failure, other: bool) -> bool {
     }
 }
 
-fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
+/// Its life counts from the question: a slow answer may be slept through, or fall on both sides of a clock's step.
+fn not_dead_on_arrival(grant: Grant, now: Moment) -> Result<Grant, Failure> {
     match grant.lifetime {
         Some(Duration::ZERO) => Err(Failure::Nonsense("the token has a lifetime of 0 seconds".into())),
+        Some(lifetime) if grant.sent.deadline(lifetime).passed(now) => {
+            let what = format!("the token lives for {} s and had ended when the answer came", lifetime.as_secs());
+            Err(Failure::Unavailable { what, retry_after: None })
+        }
         Some(_) | None => Ok(grant),
     }
 }
