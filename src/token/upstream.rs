@@ -9,7 +9,7 @@ use crate::retry::{Backoff, Breaker, Budget, Rate, State};
 use crate::secret::Secret;
 use crate::time::{Clock, Deadline, Moment};
 
-use super::Unavailable;
+use super::{Counts, Unavailable};
 
 /// How often one flight asks, at most.
 const MOST_ATTEMPTS: u32 = 3;
@@ -25,6 +25,7 @@ pub(super) struct Upstream {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    counts: Arc<Counts>,
     state: Mutex<Shared>,
 }
 
@@ -70,6 +71,8 @@ pub struct Health {
     pub last_failure: Option<Failure>,
     /// How long until it is asked again; zero if it may be asked now.
     pub rests: Duration,
+    /// How many requests it may get at once; none where it has no `budget`.
+    pub budget_left: Option<u32>,
 }
 
 impl Upstream {
@@ -78,6 +81,7 @@ impl Upstream {
         (timeout, budget): (Duration, Option<Rate>),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        counts: Arc<Counts>,
     ) -> Self {
         let routes: Vec<_> = endpoints.into_iter().map(|endpoint| Route { endpoint }).collect();
         let state = Shared {
@@ -88,7 +92,7 @@ impl Upstream {
             last_success: None,
             failures: 0,
         };
-        Self { routes, timeout, clock, random, state: Mutex::new(state) }
+        Self { routes, timeout, clock, random, counts, state: Mutex::new(state) }
     }
 
     /// The right to ask the first endpoint that may be asked. Nothing is to be recorded before there is one.
@@ -106,8 +110,12 @@ impl Upstream {
         let patience = if is_awaited { self.timeout } else { Duration::ZERO };
         let (mut pass, mut attempt) = (pass, 1);
         loop {
+            let asked = self.clock.now();
             let answer = self.route(&pass)?.endpoint.fetch(ask).await;
-            let answer = answer.and_then(|grant| not_dead_on_arrival(grant, self.clock.now()));
+            let came = self.clock.now();
+            let answer = answer.and_then(|grant| not_dead_on_arrival(grant, came));
+            self.counts.took.observe(came.since(asked));
+            self.counts.requests.count(answer.as_ref().map_or_else(Failure::kind, |_| "granted"));
             self.settle(&pass, &answer);
             let Err(failure) = answer else { return answer };
             let other = self.has_other(&pass);
@@ -156,6 +164,7 @@ impl Upstream {
             failures: state.failures,
             last_failure: state.last_failure.clone().filter(|_| state.failures > 0),
             rests: state.rests(now),
+            budget_left: state.budget.as_ref().map(|budget| budget.left(now.boot)),
         }
     }
 
@@ -209,7 +218,7 @@ impl Upstream {
             None => (state.last_success, state.failures, state.denied) = (Some(now), 0, None),
             Some(failure) => {
                 state.failures = state.failures.saturating_add(1);
-                if concerns_all(failure) {
+                if failure.concerns_bursar() {
                     let until = now.deadline(DENIED.after(state.failures, dice));
                     state.denied = Some(Denied { failure: failure.clone(), until });
                 }
@@ -255,14 +264,5 @@ fn not_dead_on_arrival(grant: Grant, now: Moment) -> Result<Grant, Failure> {
             Err(Failure::Unavailable { what, retry_after: None })
         }
         Some(_) | None => Ok(grant),
-    }
-}
-
-/// Whether whatever else was asked for would be refused as well: it is bursar that is not known, or its credential.
-fn concerns_all(failure: &Failure) -> bool {
-    match failure {
-        Failure::Refused { error, .. } => matches!(error, Some("invalid_client" | "unauthorized_client")),
-        Failure::Credential(_) => true,
-        Failure::Nonsense(_) | Failure::Unavailable { .. } | Failure::Unsupported => false,
     }
 }
