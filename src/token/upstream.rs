@@ -138,8 +138,10 @@ impl Upstream {
         loop {
             let (route, asked) = (pass.route, self.clock.now());
             pass.is_used = true;
-            let answer = self.route(route)?.endpoint.fetch(ask).await.and_then(not_dead_on_arrival);
-            self.counts.took.observe(self.clock.now().since(asked));
+            let answer = self.route(route)?.endpoint.fetch(ask).await;
+            let came = self.clock.now();
+            let answer = answer.and_then(|grant| not_dead_on_arrival(grant, came));
+            self.counts.took.observe(came.since(asked));
             self.counts.requests.count(answer.as_ref().map_or_else(Failure::kind, |_| "granted"));
             self.settle(pass, &answer);
             let Err(failure) = answer else { return answer };
@@ -298,9 +300,14 @@ const fn may_help(failure: &Failure, other: bool) -> bool {
     }
 }
 
-fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
+/// Its life counts from the question: a slow answer may be slept through, or fall on both sides of a clock's step.
+fn not_dead_on_arrival(grant: Grant, now: Moment) -> Result<Grant, Failure> {
     match grant.lifetime {
         Some(Duration::ZERO) => Err(Failure::Nonsense("the token has a lifetime of 0 seconds".into())),
+        Some(lifetime) if grant.sent.deadline(lifetime).passed(now) => {
+            let what = format!("the token lives for {} s and had ended when the answer came", lifetime.as_secs());
+            Err(Failure::Unavailable { what, retry_after: None })
+        }
         Some(_) | None => Ok(grant),
     }
 }
@@ -334,7 +341,8 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let endpoints = endpoints.iter().map(|failure| Arc::new(Same(failure.clone())) as Arc<dyn TokenEndpoint>);
         let limits = (Duration::ZERO, budget);
-        let upstream = Upstream::new(endpoints.collect(), limits, Arc::clone(&clock) as _, Arc::new(SystemRandom), Arc::default());
+        let upstream =
+            Upstream::new(endpoints.collect(), limits, Arc::clone(&clock) as _, Arc::new(SystemRandom), Arc::default());
         (upstream, clock)
     }
 
