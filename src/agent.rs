@@ -10,22 +10,23 @@ mod sockets;
 mod stores;
 
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, getrlimit};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::access::Role;
 use crate::api::connection::{Listening, Shared, serve};
-use crate::api::{applications, operators};
+use crate::api::{applications, operators, scrape};
 use crate::audit::keys::{self, Keys};
 use crate::audit::stores::NotAsKnown;
 use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Start};
-use crate::broker::{Broker, Reread};
+use crate::broker::{Broker, Reread, tell_of_changes};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
 use crate::fault::{Fault, Faults};
@@ -35,7 +36,8 @@ use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
 use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
-use crate::telemetry::Log;
+use crate::telemetry::trace::Tracer;
+use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
@@ -78,6 +80,14 @@ pub enum NotStarted {
     /// A socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] NotListening),
+    /// `metrics.listen` cannot be served.
+    #[error("`metrics.listen` `{address}` cannot be listened at: {error}; choose another port, or take it out")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
     /// What systemd passed on cannot be used.
     #[error(transparent)]
     Inherited(#[from] NotInherited),
@@ -161,7 +171,17 @@ impl Agent {
 
         let Rooms { shelf, journal, keys, clock, random } = rooms;
         let fingerprints = keys.current().clone();
-        let engine = Arc::new(Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints));
+        let mut background = JoinSet::new();
+        let agent = read.settings.agent.id.as_ref().map_or_else(|| made_id(&keys), ToString::to_string);
+        let tracer = read.settings.otlp.as_ref().map_or_else(Tracer::default, |to| {
+            let (tracer, trails) = Tracer::new(Arc::clone(&random));
+            let collector = otlp::Collector { address: to.address, path: to.path.clone(), agent };
+            background.spawn(otlp::send(collector, trails, tracer.dropped().unwrap_or_default()));
+            tracer
+        });
+        let mut engine = Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints);
+        engine.tracer = tracer.clone();
+        let engine = Arc::new(engine);
         let reader = Reader {
             file: file.to_owned(),
             shelf,
@@ -172,7 +192,8 @@ impl Agent {
         let (rules, draft) = reader.rules(&read, book)?;
         reader.enact(read.settings.clone(), draft);
         let reread: Arc<dyn Reread> = Arc::new(reader);
-        let broker = Arc::new(Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread));
+        let broker = Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread).traced(tracer);
+        let broker = Arc::new(broker);
 
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
@@ -181,11 +202,24 @@ impl Agent {
             sources: Arc::new(Sources::new(clock, roots(&read.settings)?)),
             drain: draining,
         };
-        let serving = serve_all(sockets, &shared)?;
-        let mut background = JoinSet::new();
+        let scraped = Arc::new(scrape::Sources {
+            broker: Arc::clone(&broker),
+            applications: Arc::clone(&shared.admission),
+            // Applications that use up every connection must not keep the operator out.
+            operators: Admission::new(Shares::OPERATORS),
+        });
+        let mut serving = serve_all(sockets, &shared, &scraped)?;
+        if let Some(address) = read.settings.metrics {
+            let listener = scrape::listen(address).and_then(TcpListener::from_std);
+            let listener = listener.map_err(|error| NotStarted::Metrics { address, error })?;
+            let there = listener.local_addr().unwrap_or(address);
+            tracing::info!("metrics are served at http://{there}/metrics");
+            serving.spawn(scrape::serve(listener, scraped, shared.drain.clone()));
+        }
         let of_the_moment = Arc::clone(&broker);
         background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
+        background.spawn(tell_of_changes(Arc::clone(&broker)));
         Ok(Self { broker, journal, drain, serving, background, warnings })
     }
 
@@ -221,8 +255,9 @@ async fn close(journal: &Journal, stores: &Stores, reason: &'static str) -> Resu
     journal.stop(reason).await.and(restated)
 }
 
-fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotStarted> {
-    let (applications, operators) = (applications(Arc::clone(&shared.broker)), operators(Arc::clone(&shared.broker)));
+fn serve_all(sockets: Vec<Socket>, shared: &Shared, scraped: &Arc<scrape::Sources>) -> Result<JoinSet<()>, NotStarted> {
+    let broker = || Arc::clone(&shared.broker);
+    let (applications, operators) = (applications(broker()), operators(broker(), Arc::clone(scraped)));
     let mut serving = JoinSet::new();
     for Socket { listener, role, workload, bound } in sockets {
         let listener = UnixListener::from_std(listener).map_err(NotStarted::Runtime)?;
@@ -232,8 +267,7 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared) -> Result<JoinSet<()>, NotSt
         };
         let mut shared = shared.clone();
         if role == Role::Operator {
-            // Applications that use up every connection must not keep the operator out.
-            shared.admission = Admission::new(Shares::OPERATORS);
+            shared.admission = Arc::clone(&scraped.operators);
         }
         serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }
@@ -248,7 +282,7 @@ fn open_journal(
 ) -> Result<Journal, AuditError> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let made_id = format!("agent-{:08x}", u32::from_be_bytes(keys.log.prefix()));
+    let made_id = made_id(keys);
     let agent = settings.agent.id.as_ref().map_or(made_id.as_str(), |id| id.as_str());
     let start = Start {
         log: keys.log,
@@ -262,6 +296,11 @@ fn open_journal(
         policy: book.map(|book| book.policy.digest()),
     };
     Journal::open(&audit_settings(&settings.audit), &start, clock)
+}
+
+/// What the agent is called where nobody has named it.
+fn made_id(keys: &Keys) -> String {
+    format!("agent-{:08x}", u32::from_be_bytes(keys.log.prefix()))
 }
 
 fn audit_settings(audit: &meant::Audit) -> audit::Settings {

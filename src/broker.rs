@@ -9,8 +9,11 @@
 //! [`Permit`]: crate::access::Permit
 
 mod case;
+mod catalogue;
+mod metrics;
 mod refused;
 mod views;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +24,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 
 use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
-use crate::account::{Lease, Terms, TokenTerms};
+use crate::account::{Freshness, Lease, Terms, TokenTerms};
 use crate::audit::{
     Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Release, Reload,
     Standing, TraceId,
@@ -35,12 +38,16 @@ use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId};
+use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
 use crate::time::{Clock, Moment};
 use crate::token::{Provider, Rejection, Revoked};
 
 use case::Case;
+pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
+use metrics::Counts;
 pub use refused::{Done, Refused, Why};
-pub use views::{ProviderStatus, Readiness, Status, Whoami};
+pub use views::{Status, Whoami};
+pub use watch::tell_of_changes;
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
@@ -58,6 +65,8 @@ pub struct Rules {
     pub policy: Snapshot,
     /// What there is to have.
     pub providers: BTreeMap<Name, Arc<Provider>>,
+    /// What the catalogue says of them.
+    pub about: BTreeMap<Name, About>,
     /// Where secrets live.
     pub shelf: Shelf,
     /// How often one workload may ask.
@@ -90,6 +99,8 @@ pub struct Broker {
     /// What each workload has had of its requests.
     requests: Mutex<Quotas>,
     draining: AtomicBool,
+    counts: Counts,
+    tracer: Tracer,
 }
 
 /// A request for a token, as understood.
@@ -103,8 +114,8 @@ pub struct TokenAsk<'a> {
     pub audience: Audiences,
     /// How long the token has to live at least.
     pub min_ttl: Duration,
-    /// The caller's trace, if it named one.
-    pub trace: Option<TraceId>,
+    /// The caller's span, if it named one.
+    pub trace: Option<Parent>,
 }
 
 impl Broker {
@@ -117,8 +128,16 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, requests, draining) = Default::default();
-        Self { rules: ArcSwap::from_pointee(rules), journal, clock, random, reread, reloading, requests, draining }
+        let (reloading, requests, draining, counts, tracer) = Default::default();
+        let rules = ArcSwap::from_pointee(rules);
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer }
+    }
+
+    /// The same, which traces requests for tokens.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// Hands a workload the token that policy allows it.
@@ -127,25 +146,48 @@ impl Broker {
     /// [`Refused`], with the record of it where there is one.
     pub async fn token(&self, peer: &Peer, ask: TokenAsk<'_>) -> Result<Released, Refused> {
         let began = self.clock.now();
+        let mut trail = self.tracer.begin("token", Kind::Server, ask.trace, began);
+        let answer = self.token_since(began, peer, ask, &mut trail).await;
+        let ended = answer.as_ref().map_or_else(|_| self.clock.now(), Released::at);
+        self.counts.answered(&answer, ended.since(began));
+        self.tracer.end(metrics::noted(trail, &answer), ended);
+        answer
+    }
+
+    async fn token_since(
+        &self,
+        began: Moment,
+        peer: &Peer,
+        ask: TokenAsk<'_>,
+        trail: &mut Option<Trail>,
+    ) -> Result<Released, Refused> {
         let rules = self.rules.load_full();
-        let case = Case { broker: self, peer, action: Action::Token, trace: ask.trace };
+        let trace = ask.trace.map(|parent| TraceId(parent.trace));
+        let case = Case { broker: self, peer, action: Action::Token, trace };
 
         let who = case.attest(&rules, Role::Workload).await?;
+        self.step(trail, "attest");
         case.within_its_rate(&rules, &who, began).await?;
         let provider = case.provider(&rules, &who, ask.provider).await?;
         let access = case.listed(&rules, who, provider, ask.scopes, ask.audience).await?;
+        metrics::note(trail, &access);
         let permit = case.judge(&rules, access, began).await?;
+        self.step(trail, "judge");
         let lease = case.obtained(provider.obtain(permit, ask.min_ttl).await).await?;
+        self.step(trail, "obtain");
         let took = self.clock.now().since(began);
-        let record = Record::Release(Release { account: lease.account(), took, trace: ask.trace });
-        let receipt = self.journal.append(&record).await?;
+        let record = Record::Release(Release { account: lease.account(), took, trace });
+        let receipt = case.recorded(&record).await?;
+        self.step(trail, "record");
         let now = self.clock.now();
         if now.since(began) > VERDICT_HOLDS {
             // The provider or the disk hung, and policy may have changed since. The log over-reports.
             let why = Why::TemporarilyUnavailable { wait: Duration::from_secs(1) };
-            return Err(Refused { why, decision: Some(receipt.decision()) });
+            return Err(case.counted(Refused { why, decision: Some(receipt.decision()) }));
         }
-        release(lease, receipt, now)
+        let released = release(lease, receipt, now).map_err(|refused| case.counted(refused))?;
+        provider.counts.served.count(released.freshness().as_str());
+        Ok(released)
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
@@ -196,7 +238,7 @@ impl Broker {
         let place = case.place(&rules, &permit, id).await?;
         let began = self.clock.now();
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
-        let intent = self.journal.append(&Record::Intent(intent)).await?.decision().index;
+        let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;
         let stored = self.store(&place, value).await;
         // It may be the credential for which a provider has refused us.
         rules.providers.values().for_each(|provider| provider.forgive());
@@ -274,6 +316,12 @@ impl Broker {
     /// Everything that is wrong; the old rules stay.
     pub async fn reload_unasked(&self) -> Result<(), Faults> {
         let _alone = self.reloading.lock().await;
+        let reloaded = self.reload_alone().await;
+        self.counts.reloaded(reloaded.is_ok(), self.clock.now().wall);
+        reloaded
+    }
+
+    async fn reload_alone(&self) -> Result<(), Faults> {
         let reread = self.reread.reread().await;
         let faults = reread.as_ref().err().map(ToString::to_string);
         let snapshot =
@@ -303,6 +351,31 @@ impl Broker {
         case.operated(&permit, Ok(status), |_| String::new()).await
     }
 
+    /// Whether this peer may see how the agent is: an operator who may ask for its status.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn may_see(&self, peer: &Peer) -> Result<Done<()>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        case.operated(&permit, Ok(()), |()| String::new()).await
+    }
+
+    /// The catalogue: what this host depends on and how it does, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn providers(&self, peer: &Peer) -> Result<Done<Vec<ProviderStatus>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let providers = catalogue::of(self, &rules);
+        case.operated(&permit, Ok(providers), |_| String::new()).await
+    }
+
     /// What bursar sees of a peer, and what it may ask for. It tells the peer of nothing but itself, and has no record.
     pub async fn whoami(&self, peer: &Peer) -> Whoami {
         let rules = self.rules.load_full();
@@ -329,7 +402,7 @@ impl Broker {
         let who = case.attest(&rules, Role::Workload).await?;
         let provider = case.provider(&rules, &who, provider).await?;
         case.may_ever(&rules, &who, provider).await?;
-        Ok(Readiness::of(provider, &who, self.ready()))
+        Ok(Readiness::of(provider, provider.has_token_of(&who), self.ready()))
     }
 
     /// Records a request that was not understood, and refuses it.
@@ -376,6 +449,11 @@ impl Broker {
     /// The rules of the moment.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
+    }
+
+    /// A step of the trail ends here, if there is one.
+    fn step(&self, trail: &mut Option<Trail>, name: &'static str) {
+        trail.as_mut().into_iter().for_each(|trail| trail.step(name, self.clock.now()));
     }
 
     async fn store(&self, place: &Place, value: &Secret) -> Result<VersionId, StoreError> {
@@ -429,6 +507,11 @@ impl Released {
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    fn freshness(&self) -> Freshness {
+        let Terms::Token(TokenTerms { freshness, .. }) = &self.terms;
+        *freshness
     }
 
     /// The record of it.

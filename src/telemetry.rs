@@ -1,4 +1,9 @@
-//! (E) Log lines for operators: `tracing` on standard error, as text or JSON.
+//! (E) Log lines for operators: `tracing` on standard error, as text or JSON. What is counted is in `metrics`, traces are
+//! in `trace`, and `otlp` sends them.
+
+pub mod metrics;
+pub mod otlp;
+pub mod trace;
 
 use std::fmt;
 use std::io::IsTerminal;

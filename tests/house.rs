@@ -198,7 +198,8 @@ fn stray_effects(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     // Values that name an address or an error touch nothing.
-    let is_value = |path: &str| path.starts_with("std::net::Ip") || path == "reqwest::Error";
+    let is_value =
+        |path: &str| path.starts_with("std::net::Ip") || ["std::net::SocketAddr", "reqwest::Error"].contains(&path);
     let reaches = |path: &str| {
         !is_value(path) && EFFECTS.iter().any(|effect| path == *effect || path.starts_with(&format!("{effect}::")))
     };

@@ -36,7 +36,7 @@ pub(super) struct Providers {
     made: Mutex<BTreeMap<Name, Made>>,
 }
 
-/// A provider, and what it was made of.
+/// A provider, and what it was made of: its entry without what the catalogue says.
 #[derive(Clone)]
 struct Made {
     entry: meant::Provider,
@@ -77,7 +77,9 @@ impl Providers {
         let roots = pem.as_deref().map(Digest::of);
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let settings = token_settings(entry, limits);
-        let same = |made: &Made| made.entry == *entry && made.roots == roots && made.provider.settings == settings;
+        // What the catalogue says of it changes no token: it keeps them.
+        let of_it = meant::Provider { about: meant::About::default(), ..entry.clone() };
+        let same = |made: &Made| made.entry == of_it && made.roots == roots && made.provider.settings == settings;
         if let Some(made) = made.filter(same) {
             return Ok(made);
         }
@@ -89,7 +91,7 @@ impl Providers {
         };
         let endpoints = entry.servers.iter().map(endpoint).collect::<Result<_, _>>()?;
         let provider = Arc::new(Provider::new(name.clone(), settings, endpoints, Arc::clone(&self.engine)));
-        Ok(Made { entry: entry.clone(), roots, provider })
+        Ok(Made { entry: of_it, roots, provider })
     }
 }
 

@@ -173,7 +173,8 @@ impl Reader {
         archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
             .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
         let per_workload = read.settings.limits.per_workload;
-        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), shelf, per_workload };
+        let about = read.settings.providers.iter().map(|(name, entry)| (name.clone(), entry.about.clone())).collect();
+        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), about, shelf, per_workload };
         Ok((rules, draft))
     }
 }

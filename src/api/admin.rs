@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::form;
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
+use super::scrape::Sources;
 use crate::access::{Action, Role, SecretId};
-use crate::broker::{Broker, Done, Refused, Why};
+use crate::broker::{Broker, Done, ProviderStatus, Refused, Why};
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::oauth::Failure;
@@ -22,9 +23,11 @@ use crate::store::MOST_VALUE_BYTES;
 use crate::token::Revoked;
 
 /// The routes of the admin socket.
-pub fn operators(broker: Arc<Broker>) -> Router {
+pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/status", get(status))
+        .route("/providers", get(providers))
+        .route("/metrics", get(move |broker, peer, headers| metrics(broker, peer, headers, sources)))
         .route("/reload", post(reload))
         .route("/secrets", get(list))
         .route("/secrets/{*id}", put(store))
@@ -43,6 +46,29 @@ async fn status(broker: Door, peer: From, headers: HeaderMap) -> Response {
     match form::guarded(&headers) {
         Ok(()) => shown(broker.status(&peer).await, |status| status),
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
+    }
+}
+
+/// The catalogue.
+#[derive(Serialize)]
+struct Catalogue {
+    providers: Vec<ProviderStatus>,
+}
+
+async fn providers(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => shown(broker.providers(&peer).await, |providers| Catalogue { providers }),
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
+    }
+}
+
+async fn metrics(broker: Door, peer: From, headers: HeaderMap, sources: Arc<Sources>) -> Response {
+    if let Err(why) = form::guarded(&headers) {
+        return refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await;
+    }
+    match broker.may_see(&peer).await {
+        Ok(Done { decision, .. }) => super::routes::named(sources.answer(), decision),
+        Err(refused) => show(&refused),
     }
 }
 

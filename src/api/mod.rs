@@ -6,6 +6,7 @@ pub mod client;
 pub mod connection;
 mod form;
 mod routes;
+pub mod scrape;
 pub mod socket;
 
 pub use admin::operators;

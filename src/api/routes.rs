@@ -16,9 +16,10 @@ use http_body_util::LengthLimitError;
 use super::body::{self, Shown};
 use super::form::{self, Carrier, Malformed, RejectForm, TokenForm};
 use crate::access::{Action, Role};
-use crate::audit::{DecisionId, TraceId};
+use crate::audit::DecisionId;
 use crate::broker::{Broker, Refused, Released, TokenAsk, Why};
 use crate::peer::Peer;
+use crate::telemetry::trace::Parent;
 
 /// The longest body of a request, in bytes.
 const LONGEST_BODY: usize = 16 * 1024;
@@ -87,7 +88,7 @@ async fn answer_token(
     peer: &Peer,
     provider: &str,
     form: TokenForm,
-    trace: Option<TraceId>,
+    trace: Option<Parent>,
 ) -> Response {
     let TokenForm { scopes, audience, min_ttl, .. } = form;
     let ask = TokenAsk { provider, scopes, audience, min_ttl, trace };
@@ -228,7 +229,7 @@ pub(super) fn json(status: StatusCode, bytes: Bytes) -> Response {
     response
 }
 
-/// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
-fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
-    TraceId::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
+/// The caller's span, if it named one (W3C Trace Context §3.2).
+fn trace_of(headers: &HeaderMap) -> Option<Parent> {
+    Parent::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }

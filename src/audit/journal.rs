@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::telemetry::metrics::Histogram;
 use crate::time::Clock;
 
 use super::batch::{Batch, Sink};
@@ -94,6 +95,12 @@ impl Journal {
     #[must_use]
     pub fn status(&self) -> Status {
         self.handle.0.look()
+    }
+
+    /// How long commits took: a write and, as the durability says, a sync.
+    #[must_use]
+    pub fn commits(&self) -> &Histogram {
+        &self.handle.0.commits
     }
 
     /// Which log this is.

@@ -38,6 +38,7 @@ use crate::access::{Access, Action, Audiences, Grounds, Resource, Scopes, Secret
 use crate::account::{Account, Nonce};
 use crate::crypto::{Digest, Fingerprint};
 use crate::name::Name;
+use crate::telemetry::trace::Parent;
 
 pub use batch::Sink;
 pub use error::{AuditError, NotDurable};
@@ -134,15 +135,7 @@ impl TraceId {
     /// version that begins like it. None for anything else, and for the invalid all-zero id.
     #[must_use]
     pub fn of_traceparent(text: &str) -> Option<Self> {
-        let mut fields = text.split('-');
-        let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let hex = |field: &str, digits| {
-            field.len() == digits && field.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let whole = version != "00" || fields.next().is_none();
-        let valid = hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && whole;
-        let bits = u128::from_str_radix(trace, 16).ok().filter(|bits| valid && *bits != 0)?;
-        Some(Self(bits.to_be_bytes()))
+        Parent::of_traceparent(text).map(|parent| Self(parent.trace))
     }
 }
 

@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::telemetry::metrics::Histogram;
 use crate::time::{Boot, Clock};
 
 use super::batch::{Batch, Sink};
@@ -72,6 +73,8 @@ pub(super) struct Shared {
     refusals: Mutex<Refusals<Ticket>>,
     /// Taken before `queue`, never after.
     status: Mutex<Status>,
+    /// How long commits took.
+    pub(super) commits: Histogram,
 }
 
 impl std::fmt::Debug for Shared {
@@ -111,6 +114,7 @@ impl Shared {
             watch: Condvar::new(),
             refusals: Mutex::default(),
             status: Mutex::new(Status::of(&committer)),
+            commits: Histogram::default(),
         });
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let (writer, watched) = (Writer(Arc::clone(&shared)), Arc::clone(&shared));
@@ -310,6 +314,7 @@ impl Writer {
             lock(&shared.status).since = Some(began.boot);
             let result = committer.commit(&batch, began);
             let took = shared.clock.now().since(began);
+            shared.commits.observe(took);
             gather.wrote(batch.len(), shared.over(Status::of(&committer)), took);
             if batch.stop.is_some() {
                 // Before anyone hears of it: who waited for the end may open the log at once.

@@ -7,7 +7,7 @@ use crate::access::{
     self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
 };
 use crate::account::Lease;
-use crate::audit::{Asked, NotDurable, Operation, Receipt, Record, Refusal, TraceId, line};
+use crate::audit::{Asked, Operation, Receipt, Record, Refusal, TraceId, line};
 use crate::name::Name;
 use crate::oauth::Ask;
 use crate::peer::Peer;
@@ -107,9 +107,14 @@ impl Case<'_> {
 
     /// Policy's answer.
     pub(super) async fn judge(&self, rules: &Rules, access: Access, now: Moment) -> Result<Permit, Refused> {
+        let counts = &self.broker.counts;
         match rules.policy.judge(access, now.wall) {
-            Verdict::Permit(permit) => Ok(permit),
+            Verdict::Permit(permit) => {
+                counts.verdicts.count("permit");
+                Ok(permit)
+            }
             Verdict::Denied(denied) => {
+                counts.verdicts.count("deny");
                 let asked = Asked::of(&denied.access);
                 let verdict = Some((&denied.grounds, Some(denied.why)));
                 Err(self.refuse(Some(&denied.access.who), Some(asked), verdict, Why::AccessDenied, "").await)
@@ -174,18 +179,24 @@ impl Case<'_> {
             Ok(value) => ("ok", detail(value)),
             Err(error) => (error.code(), error.to_string()),
         };
-        Done::of(result, self.record(permit, word, &detail).await?)
+        Done::of(result, self.record(permit, word, &detail).await?).map_err(|refused| self.counted(refused))
     }
 
     /// The record of an operator's action: `ok` or the error code, and what the auditor should know.
-    pub(super) async fn record(
-        &self,
-        permit: &Permit,
-        result: &'static str,
-        detail: &str,
-    ) -> Result<Receipt, NotDurable> {
+    pub(super) async fn record(&self, permit: &Permit, result: &'static str, detail: &str) -> Result<Receipt, Refused> {
         let (access, grounds) = (permit.access(), permit.grounds());
-        self.broker.journal.append(&Record::Operation(Operation { access, grounds, result, detail })).await
+        self.recorded(&Record::Operation(Operation { access, grounds, result, detail })).await
+    }
+
+    /// The receipt of `record`, once it is durable.
+    pub(super) async fn recorded(&self, record: &Record<'_>) -> Result<Receipt, Refused> {
+        self.broker.journal.append(record).await.map_err(|why| self.counted(why.into()))
+    }
+
+    /// The refusal, counted. Whatever leaves without a record of its own has to pass here.
+    pub(super) fn counted(&self, refused: Refused) -> Refused {
+        self.broker.counts.refused(&refused);
+        refused
     }
 
     fn asked<'a>(&self, resource: &'a Resource) -> Asked<'a> {
@@ -216,10 +227,10 @@ impl Case<'_> {
             detail,
             trace: self.trace,
         };
-        match self.broker.journal.refuse(&refusal).await {
+        self.counted(match self.broker.journal.refuse(&refusal).await {
             Ok(receipt) => Refused { why, decision: Some(receipt.decision()) },
             Err(not_durable) => not_durable.into(),
-        }
+        })
     }
 }
 

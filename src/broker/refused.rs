@@ -92,6 +92,29 @@ pub enum Why {
 }
 
 impl Why {
+    /// The codes that the broker gives, for what counts them. Three more are the door's alone: it names no path, method
+    /// or body that it does not know.
+    pub(super) const CODES: [&str; 18] = [
+        "unidentified",
+        "access_denied",
+        "invalid_request",
+        "invalid_scope",
+        "invalid_target",
+        "unsupported_grant_type",
+        "slow_down",
+        "provider_error",
+        "temporarily_unavailable",
+        "store_not_found",
+        "store_conflict",
+        "store_read_only",
+        "store_setup",
+        "store_damaged",
+        "store_unavailable",
+        "audit_unavailable",
+        "draining",
+        "internal_error",
+    ];
+
     /// The stable code: `error` in replies, `code` in records.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Broker, Rules, Why};
-use crate::access::{Role, Workload};
+use super::catalogue::{self, ProviderStatus};
+use super::{Broker, Rules};
+use crate::access::Role;
 use crate::audit::Journal;
 use crate::fault::{Faults, counted, shown};
 use crate::name::Name;
 use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
 use crate::time::Boot;
-use crate::token::{Health, Provider};
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]
@@ -61,51 +61,6 @@ pub struct SecretsStatus {
     pub unlocked_bytes: usize,
 }
 
-/// The state of a provider.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProviderStatus {
-    /// Its name.
-    pub name: Name,
-    /// How many tokens of it are held and alive.
-    pub tokens: usize,
-    /// Whether all workloads share one token.
-    pub shared: bool,
-}
-
-/// Whether tokens of one provider can be had.
-#[derive(Clone, Debug, Serialize)]
-pub struct Readiness {
-    /// `ready`, `stale` (tokens that are held are served, others cannot be had) or `unready`.
-    pub status: &'static str,
-    /// The provider.
-    pub provider: Name,
-    /// Why it is not `ready`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Whether it is not `unready`.
-    #[serde(skip)]
-    pub ready: bool,
-}
-
-impl Readiness {
-    /// For `who`: what the others hold helps it as little as it is its to know.
-    pub(super) fn of(provider: &Provider, who: &Workload, agent: Result<(), Why>) -> Self {
-        let (health, name) = (provider.health(), provider.name.clone());
-        let (status, reason) = match (agent, health.rests.is_zero(), provider.has_token_of(who)) {
-            (Err(why), _, _) => ("unready", Some(why.to_string())),
-            (Ok(()), true, _) => ("ready", None),
-            (Ok(()), false, false) => ("unready", Some(resting(&health))),
-            (Ok(()), false, true) => ("stale", Some(resting(&health))),
-        };
-        Self { status, provider: name, reason, ready: status != "unready" }
-    }
-}
-
-/// In words for an application: what the provider said is the operator's to read.
-fn resting(health: &Health) -> String {
-    format!("the provider fails or asked for rest: it is asked again in {} s", health.rests.as_secs_f64().ceil())
-}
-
 /// What bursar sees of a peer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Whoami {
@@ -122,17 +77,12 @@ pub struct Whoami {
 
 impl Status {
     pub(super) fn of(broker: &Broker, rules: &Rules) -> Self {
-        let provider = |provider: &std::sync::Arc<Provider>| ProviderStatus {
-            name: provider.name.clone(),
-            tokens: provider.tokens(),
-            shared: provider.settings.share == crate::token::Share::Host,
-        };
         Self {
             version: env!("CARGO_PKG_VERSION"),
             ready: broker.ready().is_ok(),
             policy: rules.policy.digest().to_string(),
             rules: rules.policy.rules().len(),
-            providers: rules.providers.values().map(provider).collect(),
+            providers: catalogue::of(broker, rules),
             stores: rules.shelf.stores.keys().cloned().collect(),
             log: LogStatus::of(&broker.journal, broker.clock.now().boot),
             secrets: SecretsStatus::now(),

@@ -122,6 +122,7 @@ fn trouble(why: NotStarted) -> Trouble {
         | NotStarted::Inherited(_)
         | NotStarted::Stray(_)
         | NotStarted::NotTheOwner(_)
+        | NotStarted::Metrics { .. }
         | NotStarted::Folder { .. }
         | NotStarted::Runtime(_)) => Trouble::failed(other.to_string()),
     }

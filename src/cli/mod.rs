@@ -11,6 +11,7 @@ mod excerpt;
 mod exit;
 mod globals;
 mod man;
+mod providers;
 mod reload;
 mod revoke;
 mod secret;
@@ -51,6 +52,7 @@ enum Verb {
     Secret(secret::Secret),
     Whoami(whoami::Whoami),
     Status(status::Status),
+    Providers(providers::Providers),
     Reload(reload::Reload),
     Revoke(revoke::Revoke),
     Audit(audit::Audit),
@@ -79,11 +81,12 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 12] = [
+const IDLE: [(&str, &[&str]); 13] = [
     ("token", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
     ("status", &["socket"]),
+    ("providers", &["socket"]),
     ("reload", &["socket"]),
     ("dev", &["socket", "admin_socket"]),
     ("agent", &["socket", "admin_socket"]),
@@ -110,6 +113,7 @@ impl Cli {
             Verb::Secret(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
+            Verb::Providers(verb) => verb.run(&globals),
             Verb::Reload(verb) => verb.run(&globals),
             Verb::Revoke(verb) => verb.run(&globals),
             Verb::Audit(verb) => verb.run(&globals),
@@ -183,6 +187,8 @@ mod tests {
             "secret accept local",
             "whoami --json",
             "--json status",
+            "providers",
+            "providers stripe --json",
             "reload",
             "revoke stripe",
             "revoke local/stripe-api-key --json",

@@ -47,6 +47,20 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Trouble> {
     line(text.map_err(|error| Trouble::failed(format!("the answer cannot be written as JSON: {error}")))?)
 }
 
+/// `rows` below their `heads`, in columns. Plain, so that it can be cut and compared.
+pub(super) fn table(heads: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let lines: Vec<_> = std::iter::once(heads.to_vec()).chain(rows).collect();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell: &String| cell.chars().count()).max()
+    };
+    let widths: Vec<_> = (0..heads.len()).map(|column| width(column).unwrap_or_default()).collect();
+    let padded = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    lines.iter().map(padded).collect()
+}
+
 /// Prints faults on standard output, with their lines on a terminal.
 pub(super) fn faults<'a>(faults: impl Iterator<Item = &'a Fault>, weight: Weight) -> Result<(), Trouble> {
     line(text_of(faults, weight, io::stdout().is_terminal()).trim_end())

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::ask::{as_operator, granted};
-use super::{Exit, Globals, Outcome, show};
+use super::{Exit, Globals, Outcome, providers, show};
 use crate::api::client::Call;
 
 /// Show how the agent is: providers, stores, log, limits
@@ -13,17 +13,20 @@ pub(super) struct Status {}
 impl Status {
     #[expect(clippy::unused_self, reason = "every verb runs alike")]
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let status: Value = granted(as_operator(globals, Call::get("/status"))?)?;
+        let mut status: Value = granted(as_operator(globals, Call::get("/status"))?)?;
         if globals.json {
             show::json(&status)?;
-        } else {
-            show::line(outline(&status, 0).trim_end())?;
+            return Ok(Exit::Done);
         }
+        let taken = status.as_object_mut().and_then(|members| members.remove("providers"));
+        let entries = providers::read(taken.and_then(|all| all.as_array().cloned()).unwrap_or_default())?;
+        let table = if entries.is_empty() { String::new() } else { "\n".to_owned() + &providers::told(&entries) };
+        show::line((outline(&status, 0) + &table).trim_end())?;
         Ok(Exit::Done)
     }
 }
 
-/// The value as indented lines of `key  value`: a status has no form of its own that would have to be kept up.
+/// The value as indented lines of `key  value`: what is not a provider has no form of its own that would have to be kept up.
 fn outline(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth);
     match value {

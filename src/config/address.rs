@@ -1,6 +1,8 @@
 //! Addresses in the configuration that no room has a type for.
 
-use url::Url;
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
 
 pub use crate::oauth::settings::NotUsable;
 
@@ -29,6 +31,20 @@ pub fn resource(text: &str) -> Result<(), NotUsable> {
             help: "write it as in `https://api.example.com`; a provider's own word goes into `audience`",
         }),
     }
+}
+
+/// A collector: `http://ADDRESS:PORT`, perhaps with a path; its address, and the path without its last `/`.
+#[must_use]
+pub fn collector(text: &str) -> Option<(SocketAddr, String)> {
+    let url =
+        whole(text).ok().filter(|url| url.scheme() == "http" && url.query().is_none() && url.fragment().is_none())?;
+    let ip = match url.host()? {
+        Host::Ipv4(ip) => IpAddr::V4(ip),
+        Host::Ipv6(ip) => IpAddr::V6(ip),
+        Host::Domain(_) => return None,
+    };
+    let address = SocketAddr::new(ip, url.port_or_known_default()?);
+    Some((address, url.path().trim_end_matches('/').to_owned()))
 }
 
 fn whole(text: &str) -> Result<Url, NotUsable> {

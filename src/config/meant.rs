@@ -3,10 +3,9 @@
 //! Paths are as the rooms open them: what was relative stands below the folder of the file that said it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use url::Url;
 
 use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
@@ -15,6 +14,7 @@ use crate::retry::Rate;
 
 pub use super::said::{Format, Level};
 pub use crate::audit::Durability;
+pub use crate::broker::About;
 pub use crate::oauth::assertion::Signing;
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
@@ -38,8 +38,21 @@ pub struct Settings {
     pub secrets: BTreeMap<Name, Secret>,
     /// The audit log.
     pub audit: Audit,
+    /// Where `/metrics` is served over HTTP: an address of this host alone.
+    pub metrics: Option<SocketAddr>,
+    /// The collector of this host that receives traces.
+    pub otlp: Option<Collector>,
     /// What one application or one uid may take up.
     pub limits: Limits,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// An address of this host alone.
+    pub address: SocketAddr,
+    /// What its paths begin with, without the last `/`.
+    pub path: String,
 }
 
 /// The agent's sockets, state and policies.
@@ -184,8 +197,6 @@ pub struct Provider {
     pub budget: Option<Rate>,
     /// What the catalogue says of it.
     pub about: About,
-    /// What it belongs to.
-    pub tags: Vec<Name>,
 }
 
 impl Provider {
@@ -228,17 +239,6 @@ impl Credential {
             Self::Assertion(_) => None,
         }
     }
-}
-
-/// What the catalogue says of a provider.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// Who answers for it.
-    pub owner: Option<String>,
-    /// Where it is written what to do when it fails.
-    pub runbook: Option<Url>,
-    /// What kind of data its tokens open.
-    pub data_class: Option<String>,
 }
 
 /// The audit log.
@@ -295,6 +295,6 @@ impl Settings {
     /// Every provider, with its tags.
     #[must_use]
     pub fn provider_tags(&self) -> BTreeMap<Name, Vec<Name>> {
-        self.providers.iter().map(|(name, provider)| (name.clone(), provider.tags.clone())).collect()
+        self.providers.iter().map(|(name, provider)| (name.clone(), provider.about.tags.clone())).collect()
     }
 }

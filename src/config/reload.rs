@@ -46,6 +46,8 @@ fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = (&'static str, 
         ("audit.durability", old.audit.durability == new.audit.durability),
         ("audit.segment", old.audit.segment == new.audit.segment),
         ("audit.reserve", old.audit.reserve == new.audit.reserve),
+        ("telemetry.otlp", old.otlp == new.otlp),
+        ("metrics.listen", old.metrics == new.metrics),
         ("limits.connections", old.limits.connections == new.limits.connections),
         ("limits.connections_per_uid", old.limits.connections_per_uid == new.limits.connections_per_uid),
     ]

@@ -166,8 +166,8 @@ pub struct Log {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// The address at which `/metrics` is served over HTTP. Off without one.
-    #[schemars(extend("x-later" = true, "examples" = ["127.0.0.1:9464"]))]
+    /// The address of this host at which `/metrics` is served over HTTP, to every local user. Off without one.
+    #[schemars(extend("examples" = ["127.0.0.1:9464"]))]
     pub listen: Option<String>,
 }
 
@@ -175,8 +175,8 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
-    /// The collector that receives traces by OTLP over HTTP. Off without one.
-    #[schemars(extend("x-later" = true, "examples" = ["http://127.0.0.1:4318"]))]
+    /// The collector on this host that receives traces by OTLP over HTTP. Off without one.
+    #[schemars(extend("examples" = ["http://127.0.0.1:4318"]))]
     pub otlp: Option<String>,
 }
 

@@ -26,6 +26,7 @@ pub async fn tour(stage: &mut Stage, scene: &mut Scene) -> Result<(), NotSet> {
     a_token_is_served(stage, scene).await;
     it_comes_from_the_cache(stage, scene).await;
     others_are_refused(stage, scene).await;
+    an_api_refuses_it(stage, scene).await;
     the_issuer_stops(stage, scene).await;
     scene.start_issuer().await?;
     the_log_tells_it(stage, scene);
@@ -88,6 +89,20 @@ async fn others_are_refused(stage: &mut Stage, scene: &Scene) {
     stage.shown(&wider.text());
     stage.holds("a wider scope is refused too", wider.says("error", "access_denied"));
     stage.holds("and the issuer heard of neither", scene.issued() == 1);
+}
+
+async fn an_api_refuses_it(stage: &mut Stage, scene: &Scene) {
+    stage.step("An API answers 401 to the token; `checkout` says so");
+    let before = ask(scene, "checkout", "stripe", Some("charges:read")).await;
+    let token = before.value("access_token").and_then(Value::as_str).unwrap_or_default();
+    stage.command("curl -d provider=stripe -d token=$TOKEN http://localhost/reject");
+    let call = Call::form("/reject".to_owned(), [("provider", "stripe"), ("token", token)]);
+    let answer = Shown::of(call.send(&scene.socket_of("checkout")).await.ok());
+    stage.shown(&answer.text());
+    stage.holds("another is fetched, once", answer.says("outcome", "refreshed"));
+    let after = ask(scene, "checkout", "stripe", Some("charges:read")).await;
+    let another = after.status == 200 && after.value("access_token") != before.value("access_token");
+    stage.holds("who asks next has the new one", another && scene.issued() == 2);
 }
 
 async fn the_issuer_stops(stage: &mut Stage, scene: &mut Scene) {

@@ -147,6 +147,28 @@ impl Failure {
         }
     }
 
+    /// Whether whatever else was asked for would be refused as well: it is bursar that is not known, or its credential.
+    #[must_use]
+    pub fn concerns_bursar(&self) -> bool {
+        match self {
+            Self::Refused { error, .. } => matches!(error, Some("invalid_client" | "unauthorized_client")),
+            Self::Credential(_) => true,
+            Self::Nonsense(_) | Self::Unavailable { .. } | Self::Unsupported => false,
+        }
+    }
+
+    /// By whose fault, in one word for metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Nonsense(_) => "nonsense",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Credential(_) => "credential",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
     /// For the operator: what happened, without secrets.
     #[must_use]
     pub fn detail(&self) -> &str {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::telemetry::metrics::Tally;
+
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
@@ -46,6 +48,7 @@ impl Shares {
 pub struct Admission {
     shares: Shares,
     held: Mutex<Held>,
+    turned_away: Tally<3>,
 }
 
 #[derive(Debug, Default)]
@@ -59,13 +62,19 @@ impl Admission {
     /// Nobody is in.
     #[must_use]
     pub fn new(shares: Shares) -> Arc<Self> {
-        Arc::new(Self { shares, held: Mutex::default() })
+        Arc::new(Self { shares, held: Mutex::default(), turned_away: Tally::of(["host", "uid", "unidentified"]) })
     }
 
     /// The limits.
     #[must_use]
     pub const fn shares(&self) -> Shares {
         self.shares
+    }
+
+    /// Connections that were turned away, by whose share was used up.
+    #[must_use]
+    pub const fn turned_away(&self) -> &Tally<3> {
+        &self.turned_away
     }
 
     /// How many connections there are.
@@ -80,6 +89,10 @@ impl Admission {
     /// # Errors
     /// A share is used up; nothing is counted.
     pub fn enter(self: &Arc<Self>, uid: u32, identified: bool) -> Result<Guard, Full> {
+        self.let_in(uid, identified).inspect_err(|full| self.turned_away.count(full.as_str()))
+    }
+
+    fn let_in(self: &Arc<Self>, uid: u32, identified: bool) -> Result<Guard, Full> {
         let mut held = self.held();
         if held.all >= self.shares.connections {
             return Err(Full::Host(self.shares.connections));
@@ -126,7 +139,9 @@ impl Guard {
     /// Unidentified peers have no share left: the connection is to be closed.
     pub fn unidentified(&mut self) -> Result<(), Full> {
         if self.identified {
-            self.admission.held().stranger(self.admission.shares.unidentified)?;
+            let strangers = self.admission.shares.unidentified;
+            let counted = self.admission.held().stranger(strangers);
+            counted.inspect_err(|full| self.admission.turned_away.count(full.as_str()))?;
             self.identified = false;
         }
         Ok(())
@@ -167,6 +182,17 @@ pub enum Full {
     /// That of unidentified peers.
     #[error("unidentified peers have {0} connections, their whole share")]
     Unidentified(usize),
+}
+
+impl Full {
+    /// The word in metrics.
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "host",
+            Self::Uid(_) => "uid",
+            Self::Unidentified(_) => "unidentified",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::access::{
 use crate::crypto::Digest;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::telemetry::metrics::Counter;
 use crate::time::{Minute, Wall};
 
 use self::question::Ends;
@@ -79,6 +80,17 @@ pub struct Snapshot {
     authorizer: Authorizer,
     now: question::Now,
     verdicts: memory::Memory<VerdictKey, Ruling>,
+    /// Where verdicts came from.
+    pub judged: Judged,
+}
+
+/// Where a snapshot's verdicts came from, counted since it was loaded.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// The same had been asked in the same minute.
+    pub remembered: Counter,
+    /// The rules were asked.
+    pub decided: Counter,
 }
 
 /// Everything that a verdict depends on, beside the snapshot.
@@ -188,7 +200,8 @@ impl Snapshot {
         let Access { who, action, resource, scopes, audience } = access;
         let place = self.verdicts.place_of((who.role, &who.name, action, resource, scopes, audience, minute));
         let known = self.verdicts.recall(place, |key| key.asks(access, minute), Ruling::clone);
-        known.unwrap_or_else(|| {
+        known.inspect(|_| self.judged.remembered.add_one()).unwrap_or_else(|| {
+            self.judged.decided.add_one();
             let ruling = self.decide(access, minute);
             self.verdicts.keep(place, VerdictKey::of(access, minute), ruling.clone());
             ruling

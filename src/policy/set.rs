@@ -103,6 +103,7 @@ impl Ground {
             authorizer: Authorizer::new(),
             now: question::Now::default(),
             verdicts: memory::Memory::with_sets(VERDICT_SETS),
+            judged: Default::default(),
         })
     }
 }

@@ -56,6 +56,14 @@ impl Budget {
         (ahead + self.each()).saturating_sub(self.rate.every)
     }
 
+    /// How many there are to take at once.
+    #[must_use]
+    pub fn left(&self, now: Boot) -> u32 {
+        let free = self.rate.every.saturating_sub(self.paid.saturating_sub(now.since_boot()));
+        let left = free.as_nanos() / self.each().as_nanos().max(1);
+        u32::try_from(left).unwrap_or(u32::MAX).min(self.rate.count)
+    }
+
     /// Whether nothing has been taken that is not paid for: to forget it loses nothing.
     #[must_use]
     pub fn is_whole(&self, now: Boot) -> bool {
@@ -77,6 +85,7 @@ mod tests {
         let (clock, rate) = (ManualClock::default(), Rate { count: 3, every: Duration::from_secs(60) });
         clock.advance(Duration::from_secs(1_000));
         let mut budget = Budget::of(rate);
+        assert_eq!(budget.left(clock.now().boot), 3);
         let mut take = || budget.take(clock.now().boot);
         assert_eq!([take(), take(), take()], [Ok(()); 3]);
         assert_eq!(take(), Err(Duration::from_secs(20)));
@@ -89,5 +98,8 @@ mod tests {
         budget.give_back();
         assert_eq!(budget.take(clock.now().boot), Ok(()), "what was not used");
         assert!(budget.take(clock.now().boot).is_err());
+        assert_eq!(budget.left(clock.now().boot), 0);
+        clock.advance(Duration::from_secs(40));
+        assert_eq!(budget.left(clock.now().boot), 2);
     }
 }

@@ -12,7 +12,7 @@ use crate::access::{Access, Audiences, Scopes};
 use crate::account::Freshness;
 use crate::crypto::Fingerprint;
 use crate::name::Name;
-use crate::time::{Deadline, Moment};
+use crate::time::{Deadline, Moment, Wall};
 
 /// The shortest time between two flights for one key that a caller forces, with a token that was rejected or too short.
 const BETWEEN_FORCED: Duration = Duration::from_secs(30);
@@ -93,6 +93,11 @@ impl Cache {
     /// How long until the first of the tokens in use ends, if it is not refreshed.
     pub(super) fn ends_first(&self, now: Moment) -> Option<Duration> {
         self.entries().iter().filter_map(|entry| entry.ends(now)).min()
+    }
+
+    /// When the first of the tokens that are held ends, in use or not.
+    pub(super) fn expires_first(&self, now: Moment) -> Option<Wall> {
+        self.entries().iter().filter_map(|entry| entry.expires(now)).min()
     }
 
     /// All entries.
@@ -188,6 +193,22 @@ pub(super) enum Answer {
     Join(Landed),
     /// The last flight failed, and the next is not due.
     Refuse(Unavailable),
+}
+
+impl Answer {
+    /// The word in metrics.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Serve(good) | Self::ServeAndRefresh(good, _) => match good.freshness {
+                Freshness::Fresh => "hit",
+                Freshness::Ahead => "ahead",
+                Freshness::Stale => "stale",
+            },
+            Self::Fetch(..) => "fetch",
+            Self::Join(_) => "join",
+            Self::Refuse(_) => "refuse",
+        }
+    }
 }
 
 /// A token that may be served.
@@ -322,6 +343,11 @@ impl Entry {
         let state = lock(&self.state);
         let held = state.held.as_ref().filter(|held| self.used() >= micros(held.sent))?;
         held.expires.map(|expires| expires.left(now)).filter(|left| !left.is_zero())
+    }
+
+    /// When its token ends, if it is alive.
+    fn expires(&self, now: Moment) -> Option<Wall> {
+        lock(&self.state).held.as_ref()?.expires.filter(|expires| !expires.passed(now)).map(|expires| expires.wall)
     }
 
     /// Takes the token out of service; what is alive at the provider.

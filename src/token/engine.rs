@@ -11,16 +11,17 @@ use super::cache::{Answer, Cache, Entry, Good, Key, Landed, Landing, Takeoff};
 use super::room::{MOST_BYTES, Room};
 use super::turns::{Turn, Turns};
 use super::upstream::{Health, Pass, Upstream};
-use super::{Catalogue, Held, Unavailable, Unobtained};
+use super::{Catalogue, Counts, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
 use crate::audit::{Actor, Effect, Intent, Journal, NotDurable, Outcome, OutcomeOf, Record};
 use crate::crypto::{FingerprintKey, Random};
 use crate::name::Name;
-use crate::oauth::{Ask, Failure, TokenEndpoint};
+use crate::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use crate::retry::{Backoff, Quotas, Rate};
 use crate::secret::Secret;
-use crate::time::Clock;
+use crate::telemetry::trace::{Kind, Tracer};
+use crate::time::{Clock, Moment, Wall};
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
 const TICK: Duration = Duration::from_secs(30);
@@ -39,6 +40,8 @@ pub struct Engine {
     pub random: Arc<dyn Random>,
     /// How tokens are named in records.
     pub fingerprints: FingerprintKey,
+    /// Where flights are traced.
+    pub tracer: Tracer,
     /// Wakes the refresh loop when a token has landed.
     landed: Notify,
     /// The memory for the tokens of all providers.
@@ -86,6 +89,17 @@ pub enum Share {
     Host,
 }
 
+impl Share {
+    /// The word in the configuration and in what operators see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// A provider and the tokens that are held of it.
 pub struct Provider {
     /// Its name.
@@ -94,6 +108,8 @@ pub struct Provider {
     pub resource: Resource,
     /// How its tokens are kept.
     pub settings: Settings,
+    /// What is counted of it.
+    pub counts: Arc<Counts>,
     upstream: Upstream,
     engine: Arc<Engine>,
     cache: Arc<Cache>,
@@ -127,8 +143,8 @@ impl Engine {
     /// An engine that records in `journal`.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, fingerprints: FingerprintKey) -> Self {
-        let (landed, mints) = Default::default();
-        Self { journal, clock, random, fingerprints, landed, room: Room::new(MOST_BYTES), mints }
+        let (landed, mints, tracer) = Default::default();
+        Self { journal, clock, random, fingerprints, tracer, landed, room: Room::new(MOST_BYTES), mints }
     }
 
     fn mints(&self) -> MutexGuard<'_, Quotas> {
@@ -147,11 +163,12 @@ impl Provider {
     #[must_use]
     pub fn new(name: Name, settings: Settings, endpoints: Vec<Arc<dyn TokenEndpoint>>, engine: Arc<Engine>) -> Self {
         let resource = Resource::Provider(name.clone());
-        let (cache, turns) = Default::default();
+        let (cache, turns, counts) = <(_, _, Arc<Counts>)>::default();
         engine.room.share(&cache);
         let limits = (settings.timeout, settings.budget);
-        let upstream = Upstream::new(endpoints, limits, Arc::clone(&engine.clock), Arc::clone(&engine.random));
-        Self { name, resource, settings, upstream, engine, cache, turns }
+        let (clock, random) = (Arc::clone(&engine.clock), Arc::clone(&engine.random));
+        let upstream = Upstream::new(endpoints, limits, clock, random, Arc::clone(&counts));
+        Self { name, resource, settings, counts, upstream, engine, cache, turns }
     }
 
     /// The token that `permit` allows, alive for `min_ttl` at least: held, or fetched, in one flight for all who ask for
@@ -178,7 +195,9 @@ impl Provider {
         let now = self.engine.clock.now();
         let key = Key::of(access, self.settings.share == Share::Host);
         let entry = self.cache.entry(key, &access.who.name, now)?;
-        let landed = match entry.ask(min_ttl, now, || self.charge(&access.who)) {
+        let answer = entry.ask(min_ttl, now, || self.charge(&access.who));
+        self.counts.cache.count(answer.as_str());
+        let landed = match answer {
             Answer::Serve(good) => return Ok(good),
             Answer::ServeAndRefresh(good, takeoff) => {
                 self.launch(entry, takeoff, None);
@@ -258,6 +277,12 @@ impl Provider {
     #[must_use]
     pub fn outage_budget(&self) -> Option<Duration> {
         self.cache.ends_first(self.engine.clock.now())
+    }
+
+    /// When the first of the tokens that are held ends, in use or not.
+    #[must_use]
+    pub fn expires_first(&self) -> Option<Wall> {
+        self.cache.expires_first(self.engine.clock.now())
     }
 
     /// Takes every token out of service, and ends each at the provider; none is begun any more after `within`. What could
@@ -363,6 +388,7 @@ impl Provider {
         let answer = self.upstream.fetch(&ask, pass, for_whom.is_some()).await;
         // A crash here leaves an intent without outcome: the token is lost, serves nobody, and expires by itself.
         let took = engine.clock.now().since(asked);
+        self.traced(asked, intent, for_whom, &answer);
         let landing = answer.map(|grant| {
             let fingerprint = engine.fingerprints.of(grant.token.expose());
             Held::new(grant, self.settings.refresh_at, dice, fingerprint, intent).within(&engine.room)
@@ -385,6 +411,19 @@ impl Provider {
         let intent = Record::Intent(Intent { actor, effect });
         let intent = self.engine.journal.append(&intent).await?.decision().index;
         Ok((turn, pass, dice, intent))
+    }
+
+    /// Traces a flight of its own: its `bursar.intent` is that of the requests that were answered from it.
+    fn traced(&self, asked: Moment, intent: u64, for_whom: Option<&Workload>, answer: &Result<Grant, Failure>) {
+        let engine = &*self.engine;
+        let Some(mut trail) = engine.tracer.begin("flight", Kind::Client, None, asked) else { return };
+        trail.note("bursar.provider", self.name.as_str());
+        trail.note("bursar.actor", for_whom.map_or("bursar", |who| who.name.as_str()));
+        trail.note("bursar.intent", intent.to_string());
+        if let Err(failure) = answer {
+            trail.note("error.type", failure.code());
+        }
+        engine.tracer.end(Some(trail), engine.clock.now());
     }
 
     /// How long the provider is left alone after so many failures in a row: no longer than all of its endpoints rest,

@@ -15,6 +15,7 @@ use crate::time::{Deadline, Moment};
 
 mod cache;
 mod catalogue;
+mod counts;
 mod engine;
 mod room;
 mod turns;
@@ -22,6 +23,7 @@ mod upstream;
 
 pub use cache::Key;
 pub use catalogue::{Catalogue, NotListed};
+pub use counts::Counts;
 pub use engine::{Engine, Provider, Rejection, Revoked, Settings, Share, keep_ahead};
 pub use turns::MOST_FLIGHTS;
 pub use upstream::Health;

@@ -9,7 +9,7 @@ use crate::retry::{Backoff, Breaker, Budget, Rate, State};
 use crate::secret::Secret;
 use crate::time::{Clock, Deadline, Moment};
 
-use super::Unavailable;
+use super::{Counts, Unavailable};
 
 /// How often one flight asks, at most.
 const MOST_ATTEMPTS: u32 = 3;
@@ -28,6 +28,7 @@ pub(super) struct Upstream {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    counts: Arc<Counts>,
     state: Mutex<Shared>,
 }
 
@@ -95,6 +96,8 @@ pub struct Health {
     pub last_failure: Option<Failure>,
     /// How long until it is asked again; zero if it may be asked now.
     pub rests: Duration,
+    /// How many requests it may get at once; none where it has no `budget`.
+    pub budget_left: Option<u32>,
 }
 
 impl Upstream {
@@ -103,6 +106,7 @@ impl Upstream {
         (timeout, budget): (Duration, Option<Rate>),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        counts: Arc<Counts>,
     ) -> Self {
         let routes: Vec<_> = endpoints.into_iter().map(|endpoint| Route { endpoint }).collect();
         let state = Shared {
@@ -114,7 +118,7 @@ impl Upstream {
             failures: 0,
             forgiven: 0,
         };
-        Self { routes, timeout, clock, random, state: Mutex::new(state) }
+        Self { routes, timeout, clock, random, counts, state: Mutex::new(state) }
     }
 
     /// The right to ask the first endpoint that may be asked. Nothing is to be recorded before there is one.
@@ -132,9 +136,11 @@ impl Upstream {
         let patience = if is_awaited { self.timeout } else { Duration::ZERO };
         let (mut pass, mut attempt) = (pass, 1);
         loop {
-            let route = pass.route;
+            let (asked, route) = (self.clock.now(), pass.route);
             pass.is_used = true;
             let answer = self.route(route)?.endpoint.fetch(ask).await.and_then(not_dead_on_arrival);
+            self.counts.took.observe(self.clock.now().since(asked));
+            self.counts.requests.count(answer.as_ref().map_or_else(Failure::kind, |_| "granted"));
             self.settle(pass, &answer);
             let Err(failure) = answer else { return answer };
             let other = self.has_other(route);
@@ -184,6 +190,7 @@ impl Upstream {
             failures: state.failures,
             last_failure: state.last_failure.clone().filter(|_| state.failures > 0),
             rests: state.rests(now),
+            budget_left: state.budget.as_ref().map(|budget| budget.left(now.boot)),
         }
     }
 
@@ -243,7 +250,7 @@ impl Upstream {
             None => (state.last_success, state.failures, state.denied) = (Some(now), 0, None),
             Some(failure) => {
                 state.failures = state.failures.saturating_add(1);
-                if concerns_all(failure) && pass.forgiven == state.forgiven {
+                if failure.concerns_bursar() && pass.forgiven == state.forgiven {
                     state.deny(failure, dice, now);
                 }
                 state.last_failure = Some(failure.clone());
@@ -298,15 +305,6 @@ fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
     }
 }
 
-/// Whether whatever else was asked for would be refused as well: it is bursar that is not known, or its credential.
-fn concerns_all(failure: &Failure) -> bool {
-    match failure {
-        Failure::Refused { error, .. } => matches!(error, Some("invalid_client" | "unauthorized_client")),
-        Failure::Credential(_) => true,
-        Failure::Nonsense(_) | Failure::Unavailable { .. } | Failure::Unsupported => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -336,7 +334,8 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let endpoints = endpoints.iter().map(|failure| Arc::new(Same(failure.clone())) as Arc<dyn TokenEndpoint>);
         let limits = (Duration::ZERO, budget);
-        let upstream = Upstream::new(endpoints.collect(), limits, Arc::clone(&clock) as _, Arc::new(SystemRandom));
+        let upstream =
+            Upstream::new(endpoints.collect(), limits, Arc::clone(&clock) as _, Arc::new(SystemRandom), Arc::default());
         (upstream, clock)
     }
 

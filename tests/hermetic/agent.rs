@@ -9,6 +9,7 @@ mod faults;
 mod floods;
 mod freshness;
 mod hostile;
+mod observed;
 mod openapi;
 mod operators;
 mod reload;

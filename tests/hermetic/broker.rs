@@ -59,7 +59,14 @@ fn rules() -> Rules {
     let known = Known { unknown: UnknownIds::Warn, ..Known::default() };
     let policy = Snapshot::load(Path::new("policies"), &known).unwrap().snapshot;
     let registry = Registry::read(Path::new("workloads.toml"), "[operator.root]\nuid = 0\n", None).unwrap();
-    Rules { registry, policy, providers: BTreeMap::new(), shelf: Shelf::default(), per_workload: None }
+    Rules {
+        registry,
+        policy,
+        providers: BTreeMap::new(),
+        about: BTreeMap::new(),
+        shelf: Shelf::default(),
+        per_workload: None,
+    }
 }
 
 fn journal(dir: &Path, fails: Arc<AtomicBool>, clock: Arc<ManualClock>) -> Journal {

@@ -106,7 +106,7 @@ fn what_was_said_becomes_what_is_meant() {
     assert_eq!((stripe.audience_as, stripe.share), (AudienceParameter::Audience, Share::Host));
     assert_eq!((stripe.timeout, stripe.connect_timeout), (Duration::from_secs(9), Duration::from_secs(2)));
     assert_eq!(stripe.ca_file.as_deref(), Some(Path::new("/base/etc/ca.pem")), "relative to the file");
-    assert_eq!(stripe.tags, [name("a"), name("b")]);
+    assert_eq!(stripe.about.tags, [name("a"), name("b")]);
 }
 
 #[test]
@@ -141,7 +141,6 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
-         [metrics]\nlisten = \"127.0.0.1:9464\"\n[telemetry]\notlp = \"http://127.0.0.1:4318\"\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
@@ -155,12 +154,10 @@ fn what_is_not_built_is_refused_with_its_place() {
         "audit.forward",
         "audit.retention",
         "audit.witness",
-        "metrics.listen",
         "secret.key.field",
         "secret.key.rotation",
         "store.aws.kind",
         "store.bao.kind",
-        "telemetry.otlp",
     ];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
@@ -398,6 +395,63 @@ fn what_is_probably_not_meant_is_a_warning() {
         let warnings = read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
         assert_eq!(warnings.iter().map(|warning| warning.place.key.as_str()).collect::<Vec<_>>(), [key]);
     }
+}
+
+#[test]
+fn metrics_are_served_to_this_host_alone() {
+    let listen = |address: &str| read(&format!("{STRIPE}\n[metrics]\nlisten = \"{address}\"\n"));
+    for address in ["127.0.0.1:9464", "[::1]:9464"] {
+        assert_eq!(listen(address).unwrap().settings.metrics.unwrap().to_string(), address);
+    }
+    for (address, what) in [
+        ("0.0.0.0:9464", "not an address of this host alone"),
+        ("[::]:9464", "not an address of this host alone"),
+        ("192.0.2.1:9464", "not an address of this host alone"),
+        ("localhost:9464", "not an address with a port"),
+        ("127.0.0.1", "not an address with a port"),
+    ] {
+        let faults: Vec<_> = listen(address).unwrap_err().iter().cloned().collect();
+        assert_fault(&faults, "metrics.listen", what);
+    }
+}
+
+#[test]
+fn traces_go_to_a_collector_of_this_host_alone() {
+    let otlp = |url: &str| read(&format!("{STRIPE}\n[telemetry]\notlp = \"{url}\"\n"));
+    let meant = otlp("http://[::1]:4318/base/").unwrap().settings.otlp.unwrap();
+    assert_eq!((meant.address.to_string(), meant.path.as_str()), ("[::1]:4318".into(), "/base"));
+    for (url, what) in [
+        ("http://192.0.2.1:4318", "not an address of this host alone"),
+        ("https://127.0.0.1:4318", "not `http://ADDRESS:PORT`"),
+        ("http://localhost:4318", "not `http://ADDRESS:PORT`"),
+        ("127.0.0.1:4318", "not `http://ADDRESS:PORT`"),
+    ] {
+        let faults: Vec<_> = otlp(url).unwrap_err().iter().cloned().collect();
+        assert_fault(&faults, "telemetry.otlp", what);
+    }
+}
+
+#[test]
+fn a_refresh_that_would_come_too_late_is_a_warning_with_its_numbers() {
+    let warned = |lines: &str| read(&format!("{STRIPE}\n{lines}\n")).unwrap().warnings;
+    assert_eq!(warned("refresh_at = 0.94"), [], "18 s are enough for three attempts of 5 s");
+    let warnings = warned("refresh_at = 0.95");
+    assert_fault(&warnings, "provider.stripe.refresh_at", "leaves a token of five minutes 15 s");
+    assert_fault(
+        &warnings,
+        "provider.stripe.refresh_at",
+        "3 attempts of `timeout` 5 s with their waits take up to 18 s",
+    );
+    assert_eq!(
+        warnings[0].help.as_deref(),
+        Some("refresh at 0.94 at the latest, or shorten `timeout`; longer tokens leave more")
+    );
+    let slow = warned("timeout = \"2m\"");
+    assert_eq!(
+        slow[0].help.as_deref(),
+        Some("shorten `timeout`: a caller who has no token waits for it as well"),
+        "no `refresh_at` would help"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bursar::token::Provider;
 use std::sync::Arc;
 
 async fn unjudged(provider: &Arc<Provider>, access: Access) {
-    let _ = provider.obtain(access).await;
+    let _ = provider.obtain(access, std::time::Duration::ZERO).await;
 }
 
 fn main() {

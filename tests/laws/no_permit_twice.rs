@@ -4,8 +4,8 @@ use bursar::token::Provider;
 use std::sync::Arc;
 
 async fn twice(provider: &Arc<Provider>, permit: Permit) {
-    let _ = provider.obtain(permit).await;
-    let _ = provider.obtain(permit).await;
+    let _ = provider.obtain(permit, std::time::Duration::ZERO).await;
+    let _ = provider.obtain(permit, std::time::Duration::ZERO).await;
 }
 
 fn main() {

@@ -8,7 +8,7 @@ use bursar::token::{Provider, Unobtained};
 use std::sync::Arc;
 
 async fn obtained(provider: &Arc<Provider>, permit: Permit) -> Result<Lease, Unobtained> {
-    provider.obtain(permit).await
+    provider.obtain(permit, std::time::Duration::ZERO).await
 }
 
 fn released(lease: Lease, receipt: Receipt, now: Moment) -> Result<Released, Refused> {

@@ -124,12 +124,13 @@ async fn a_503_without_a_token_is_handed_on_for_as_long_as_the_server_says() {
 
 #[tokio::test]
 async fn a_reset_and_a_slow_answer_without_a_token_are_a_503_too() {
-    for fault in [json!({"reset": true}), json!({"delay_ms": 600_000})] {
+    // Who waits has a reset tried again; a slow answer has used up the time for that.
+    for (fault, requests) in [(json!({"reset": true}), 3), (json!({"delay_ms": 600_000}), 1)] {
         let oidc = Oidc::start();
         let agent = Agent::for_hasty_stripe(&oidc, "3s");
         oidc.fault(&fault).await;
         unavailable(&agent, &agent.ask("checkout", "stripe", "charges:read"));
-        assert_eq!(oidc.requests().await, 1, "{fault}");
+        assert_eq!(oidc.requests().await, requests, "{fault}");
     }
 }
 

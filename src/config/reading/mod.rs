@@ -6,10 +6,11 @@ mod provider;
 mod store;
 mod warn;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::address::NotUsable;
-use super::meant::{Audit, Durability, Limits, Log, Settings};
+use super::address::{self, NotUsable};
+use super::meant::{Audit, Collector, Durability, Limits, Log, Settings};
 use super::said::{self, Said};
 use crate::document::{Places, Source, nearest, read_all};
 use crate::fault::{Fault, Faults};
@@ -50,7 +51,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&mut self, said: Said) -> Settings {
-        let Said { agent, attest, log, metrics: _, telemetry: _, store, provider, secret, audit, limits } = said;
+        let Said { agent, attest, log, metrics, telemetry, store, provider, secret, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
         let stores = store.into_iter().map(|(name, store)| {
@@ -66,9 +67,43 @@ impl Reader<'_> {
             providers: self.providers(provider, &known),
             secrets: self.secrets(secret, &known),
             audit: self.audit(audit, &agent.state_dir),
+            otlp: telemetry.otlp.and_then(|text| self.collector("telemetry.otlp", &text)),
+            metrics: metrics.listen.and_then(|text| self.loopback("metrics.listen", &text)),
             limits: self.limits(&limits),
             agent,
         }
+    }
+
+    /// A collector of this host: what it is told is not encrypted.
+    fn collector(&mut self, key: &str, text: &str) -> Option<Collector> {
+        let help = "write it as in `http://127.0.0.1:4318`; a collector on this host passes traces on by TLS";
+        match address::collector(text) {
+            Some((address, path)) if address.ip().is_loopback() => return Some(Collector { address, path }),
+            Some(_) => {
+                self.fault(key, format!("`{key}` is not an address of this host alone"), Some(help.to_owned()));
+            }
+            None => {
+                self.fault(key, format!("`{key}` is not `http://ADDRESS:PORT`"), Some(help.to_owned()));
+            }
+        }
+        None
+    }
+
+    /// An address and port that nobody beyond this host can reach.
+    fn loopback(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => return Some(address),
+            Ok(_) => {
+                let help =
+                    "use `127.0.0.1` or `[::1]`; for a scraper elsewhere, let a proxy that knows it stand before";
+                self.fault(key, format!("`{key}` is not an address of this host alone"), Some(help.to_owned()));
+            }
+            Err(_) => {
+                let help = "write address and port, as in `127.0.0.1:9464` or `[::1]:9464`";
+                self.fault(key, format!("`{key}` is not an address with a port"), Some(help.to_owned()));
+            }
+        }
+        None
     }
 
     fn audit(&mut self, said: said::Audit, state_dir: &Path) -> Audit {

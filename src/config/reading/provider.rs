@@ -74,7 +74,6 @@ impl Reader<'_> {
             refresh_at: said.refresh_at,
             budget: said.budget.rate(),
             about,
-            tags: said.tags.into_iter().collect(),
         })
     }
 
@@ -180,7 +179,8 @@ impl Reader<'_> {
     fn about(&mut self, entry: &str, said: &said::Provider) -> About {
         let runbook = said.runbook.as_deref();
         let runbook = runbook.and_then(|text| self.address::<Url>(&format!("{entry}.runbook"), text, address::page));
-        About { owner: said.owner.clone(), runbook, data_class: said.data_class.clone() }
+        let tags = said.tags.iter().cloned().collect();
+        About { owner: said.owner.clone(), runbook, data_class: said.data_class.clone(), tags }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is allowed and probably not meant.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::meant::{Provider, SecretRef, Settings};
 use crate::document::{Places, below};
@@ -38,6 +39,38 @@ fn of_provider(entry: &str, provider: &Provider, places: &Places, warn: &mut imp
         let what = format!("the extra scope `{scope}` is in `scopes` too, and may come unasked");
         warn(&format!("{entry}.extra_scopes"), what, "a token that was asked for without it may then have it");
     }
+    too_late(entry, provider, warn);
+}
+
+/// The lifetime for which the outage budget is computed: the shortest that servers commonly give.
+const SHORT_LIFE: Duration = Duration::from_secs(300);
+/// How often a refresh should be able to fail before the token ends: one lost answer and one slow one are no outage.
+const ATTEMPTS: u32 = 3;
+/// The waits between them, at most: 1 s, then 2 s.
+const BETWEEN: Duration = Duration::from_secs(3);
+
+/// That a short token would end before its refresh had a fair chance.
+fn too_late(entry: &str, provider: &Provider, warn: &mut impl FnMut(&str, String, &str)) {
+    let Provider { refresh_at, timeout, .. } = *provider;
+    let left = SHORT_LIFE.mul_f64((1.0 - refresh_at).clamp(0.0, 1.0));
+    let needed = timeout * ATTEMPTS + BETWEEN;
+    if left >= needed {
+        return;
+    }
+    let what = format!(
+        "`refresh_at` {refresh_at} leaves a token of five minutes {} s, and {ATTEMPTS} attempts of `timeout` {} s with their \
+         waits take up to {} s: if the provider fails then, requests fail with it",
+        left.as_secs(),
+        timeout.as_secs_f64(),
+        needed.as_secs_f64().ceil(),
+    );
+    let latest = (1.0 - needed.as_secs_f64() / SHORT_LIFE.as_secs_f64()).mul_add(100.0, 1e-6).floor() / 100.0;
+    let help = if latest >= 0.05 {
+        format!("refresh at {latest} at the latest, or shorten `timeout`; longer tokens leave more")
+    } else {
+        "shorten `timeout`: a caller who has no token waits for it as well".to_owned()
+    };
+    warn(&format!("{entry}.refresh_at"), what, &help);
 }
 
 /// Two names for one secret: what policy says of the one does not hold for the other.
