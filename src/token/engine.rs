@@ -398,19 +398,6 @@ impl Provider {
         landing.map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
     }
 
-    /// Traces a flight of its own: its `bursar.intent` is that of the requests that were answered from it.
-    fn traced(&self, asked: Moment, intent: u64, for_whom: Option<&Workload>, answer: &Result<Grant, Failure>) {
-        let engine = &*self.engine;
-        let Some(mut trail) = engine.tracer.begin("flight", Kind::Client, None, asked) else { return };
-        trail.note("bursar.provider", self.name.as_str());
-        trail.note("bursar.actor", for_whom.map_or("bursar", |who| who.name.as_str()));
-        trail.note("bursar.intent", intent.to_string());
-        if let Err(failure) = answer {
-            trail.note("error.type", failure.code());
-        }
-        engine.tracer.end(Some(trail), engine.clock.now());
-    }
-
     /// What a flight needs before anything is asked: a turn, a pass, dice, and the index of its intent.
     async fn clear(
         &self,
@@ -424,6 +411,19 @@ impl Provider {
         let intent = Record::Intent(Intent { actor, effect });
         let intent = self.engine.journal.append(&intent).await?.decision().index;
         Ok((turn, pass, dice, intent))
+    }
+
+    /// Traces a flight of its own: its `bursar.intent` is that of the requests that were answered from it.
+    fn traced(&self, asked: Moment, intent: u64, for_whom: Option<&Workload>, answer: &Result<Grant, Failure>) {
+        let engine = &*self.engine;
+        let Some(mut trail) = engine.tracer.begin("flight", Kind::Client, None, asked) else { return };
+        trail.note("bursar.provider", self.name.as_str());
+        trail.note("bursar.actor", for_whom.map_or("bursar", |who| who.name.as_str()));
+        trail.note("bursar.intent", intent.to_string());
+        if let Err(failure) = answer {
+            trail.note("error.type", failure.code());
+        }
+        engine.tracer.end(Some(trail), engine.clock.now());
     }
 
     /// How long the provider is left alone after so many failures in a row: no longer than all of its endpoints rest,
