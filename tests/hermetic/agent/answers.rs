@@ -287,7 +287,7 @@ async fn what_has_no_record_names_none() {
     let long = format!("grant_type=client_credentials&scope={}", "x".repeat(17 * 1024));
     for (asked, status, error) in [
         (get("/"), 404, "not_found"),
-        (get("/secret/a"), 404, "not_found"),
+        (get("/secret/a/b"), 404, "not_found"),
         (get("/token/a/b"), 404, "not_found"),
         (get("/token"), 405, "method_not_allowed"),
         (request("PUT", "/token/stripe", "Bursar: 1\r\n", "x"), 405, "method_not_allowed"),
