@@ -11,6 +11,7 @@ use super::assertion::Signing;
 use super::client_auth::ClientAuth;
 use super::tls::Roots;
 use crate::access::Scopes;
+use crate::wire::LOCALHOST;
 
 /// One provider: where it is, who we are there, and what we accept from it.
 #[derive(Clone, Debug)]
@@ -250,9 +251,6 @@ fn is_loopback(host: &Host<&str>) -> bool {
         Host::Ipv6(ip) => Ipv6Addr::is_loopback(ip),
     }
 }
-
-/// The one name that is always loopback.
-pub(super) const LOCALHOST: &str = "localhost";
 
 #[cfg(test)]
 mod tests {
