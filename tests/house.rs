@@ -233,6 +233,9 @@ const EXPOSES: &[(&str, &str)] = &[
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),
     ("store/files.rs", "a value is cut at its line end"),
     ("store/key.rs", "the store key is read from its file"),
+    ("store/openbao/book.rs", "a value goes to OpenBao"),
+    ("store/openbao/server.rs", "a token of OpenBao goes into the request"),
+    ("store/openbao/session.rs", "a secret id goes into the login"),
     ("store/sealed.rs", "a value is sealed before SQLite sees it"),
     ("token/engine.rs", "a token is fingerprinted for the record"),
 ];

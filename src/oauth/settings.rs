@@ -236,7 +236,7 @@ fn safe_url(text: &str) -> Result<Url, NotUsable> {
         "https" => Ok(url),
         "http" if url.host().is_some_and(|host| is_loopback(&host)) => Ok(url),
         "http" => no(
-            "is plain http, which would show the client secret to the network",
+            "is plain http, which would show secrets to the network",
             "use `https`; plain http goes to 127.0.0.0/8, `[::1]` and `localhost` only",
         ),
         _ => no("is not an `https` URL", "use `https`"),

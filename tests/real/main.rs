@@ -5,8 +5,11 @@ mod agent;
 mod clients;
 mod jose;
 mod oauth;
+mod openbao;
 mod outage;
 mod peers;
 mod proofs;
 mod proofs_agent;
 mod rig;
+#[path = "../hermetic/store_conformance.rs"]
+mod store_conformance;
