@@ -134,10 +134,9 @@ impl OpenBaoStore {
     /// The book, and the number for the check-and-set of the next one.
     async fn book(&self, name: &StoredName) -> Result<(Book, u64), StoreError> {
         let (found, body) = self.found(Asked::get(self.path("data", Of::Book, name.as_str()))).await?;
-        let unreadable = |error| match error {
-            StoreError::Setup(_) => StoreError::Damaged(format!("the book of `{name}` is not one that bursar wrote")),
-            error => error,
-        };
+        // Where it is KV's answer, what stands there is not a book; else it is not OpenBao that answers.
+        let damaged = || StoreError::Damaged(format!("the book of `{name}` is not one that bursar wrote"));
+        let unreadable = |error| if answer::shown::<Value>(&body, found).is_ok() { damaged() } else { error };
         match answer::shown::<book::Written>(&body, found).map_err(unreadable)? {
             Some(shown) => {
                 let book = shown.data.map(|written| Book::read(name.clone(), written)).transpose()?;

@@ -2,13 +2,14 @@
 //!
 //! No error holds anything of a body: it may be a secret, or echo one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::mark;
 use crate::crypto::Digest;
@@ -133,7 +134,9 @@ pub fn shown<T: DeserializeOwned>(body: &[u8], found: bool) -> Result<Option<Sho
 /// # Errors
 /// [`StoreError::Setup`] for what KV version 2 does not answer; [`StoreError::Invalid`] for `value_base64` that is not.
 pub fn face(body: &[u8], found: bool) -> Result<Option<Face>, StoreError> {
-    let Some(Shown { version, created, data }) = shown::<Map<String, Value>>(body, found)? else { return Ok(None) };
+    let Some(Shown { version, created, data }) = shown::<BTreeMap<String, Value>>(body, found)? else {
+        return Ok(None);
+    };
     let marked = data.as_ref().and_then(|data| data.get(mark::MEMBER)).and_then(Value::as_str);
     let marked = marked.and_then(|text| mark::read(text, version));
     let ours = marked.is_some();
@@ -152,7 +155,7 @@ fn another_s(version: u64, created: &str) -> Result<VersionId, StoreError> {
 }
 
 /// The value of a path's data: `value`, or `value_base64`; of other members the whole as a JSON object.
-fn value(mut data: Map<String, Value>) -> Result<Secret, StoreError> {
+fn value(mut data: BTreeMap<String, Value>) -> Result<Secret, StoreError> {
     match (data.remove("value"), data.remove("value_base64")) {
         (Some(Value::String(text)), None) => Ok(Secret::new(text.into_bytes())),
         (None, Some(Value::String(text))) => decode(&text),
