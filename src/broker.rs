@@ -332,6 +332,8 @@ impl Broker {
         let Renewed { rules, enact } = reread?;
         drop(recorded.map_err(|error| Faults::of_process(error.to_string()))?);
         enact();
+        // A file that was mended is no change of the rules: a provider is kept, and with it what it had been refused for.
+        rules.providers.values().for_each(|provider| provider.forgive());
         self.rules.store(Arc::new(rules));
         Ok(())
     }
@@ -400,7 +402,7 @@ impl Broker {
         let who = case.attest(&rules, Role::Workload).await?;
         let provider = case.provider(&rules, &who, provider).await?;
         case.may_ever(&rules, &who, provider).await?;
-        Ok(Readiness::of(provider, self.ready()))
+        Ok(Readiness::of(provider, provider.has_token_of(&who), self.ready()))
     }
 
     /// Records a request that was not understood, and refuses it.

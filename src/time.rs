@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -257,17 +257,26 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Moment {
-        use rustix::time::{ClockId, clock_gettime};
-        let wall = clock_gettime(ClockId::Realtime);
-        let boot = clock_gettime(ClockId::Boottime);
-        Moment {
-            wall: Wall(wall.tv_sec.saturating_mul(1_000_000).saturating_add(wall.tv_nsec / 1_000)),
-            boot: Boot(Duration::new(
-                u64::try_from(boot.tv_sec).unwrap_or(0),
-                u32::try_from(boot.tv_nsec).unwrap_or(0),
-            )),
-        }
+        Moment { wall: wall_now(), boot: boot_now() }
     }
+}
+
+/// By the C library, so that `tests/real` can step it for one process (libfaketime).
+#[expect(clippy::disallowed_methods, reason = "this file reads the clocks for all others")]
+fn wall_now() -> Wall {
+    let micros = |long: Duration| i64::try_from(long.as_micros()).unwrap_or(i64::MAX);
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Wall(micros(since)),
+        Err(before) => Wall(-micros(before.duration())),
+    }
+}
+
+/// By the kernel: nothing that is loaded into the process reaches it.
+fn boot_now() -> Boot {
+    use rustix::time::{ClockId, clock_gettime};
+    let boot = clock_gettime(ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(boot.tv_sec), u32::try_from(boot.tv_nsec));
+    Boot(Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0)))
 }
 
 /// A clock that stands still until it is told otherwise: for tests and for the simulator.

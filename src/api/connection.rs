@@ -68,10 +68,12 @@ pub async fn serve(socket: Listening, shared: Shared) {
     let mut drain = shared.drain.clone();
     let mut connections = JoinSet::new();
     loop {
+        // In this order: while more come than are taken, those that ended would never all be let go.
         let accepted = tokio::select! {
-            accepted = socket.listener.accept() => accepted,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            biased;
             _ = drain.wait_for(|draining| *draining) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = socket.listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {

@@ -95,7 +95,7 @@ impl ProviderStatus {
         };
         Self {
             name: provider.name.clone(),
-            status: Readiness::of(provider, agent).status,
+            status: Readiness::of(provider, provider.tokens() > 0, agent).status,
             owner,
             data_class,
             runbook: runbook.map(Into::into),
@@ -130,13 +130,14 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    pub(super) fn of(provider: &Provider, agent: Result<(), Why>) -> Self {
+    /// `serves`: whether there is a token for who asks. What the others hold is not its to know.
+    pub(super) fn of(provider: &Provider, serves: bool, agent: Result<(), Why>) -> Self {
         let (health, name) = (provider.health(), provider.name.clone());
-        let (status, reason) = match (agent, health.rests.is_zero(), provider.tokens()) {
+        let (status, reason) = match (agent, health.rests.is_zero(), serves) {
             (Err(why), _, _) => ("unready", Some(why.to_string())),
             (Ok(()), true, _) => ("ready", None),
-            (Ok(()), false, 0) => ("unready", Some(resting(&health))),
-            (Ok(()), false, _) => ("stale", Some(resting(&health))),
+            (Ok(()), false, false) => ("unready", Some(resting(&health))),
+            (Ok(()), false, true) => ("stale", Some(resting(&health))),
         };
         Self { status, provider: name, reason, ready: status != "unready" }
     }

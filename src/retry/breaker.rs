@@ -11,6 +11,8 @@ const TRIPS_AT: u32 = 3;
 const REST: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// How long a probe may take before another is sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+/// After how long who is held back by a probe is to look again: most often it has been answered by then.
+const PROBE_LOOK: Duration = Duration::from_secs(1);
 
 /// What a breaker does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +48,15 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether a request passes now. One that does has to be followed by [`Self::succeeded`] or [`Self::failed`].
+    /// Whether a request passes now. One that does has to be followed by [`Self::succeeded`], [`Self::failed`] or
+    /// [`Self::abandoned`].
     ///
     /// # Errors
     /// How long until one may.
     pub fn pass(&mut self, now: Moment) -> Result<(), Duration> {
         match self.until.map(|until| until.left(now)) {
             None => Ok(()),
-            Some(left) if !left.is_zero() => Err(left),
+            Some(left) if !left.is_zero() => Err(self.wait(now)),
             Some(_) => {
                 (self.until, self.probing) = (Some(now.deadline(PROBE_TIMEOUT)), true);
                 Ok(())
@@ -61,10 +64,11 @@ impl Breaker {
         }
     }
 
-    /// How long until a request may pass.
+    /// How long until a request may pass, or until it is worth looking again whether a probe has been answered.
     #[must_use]
     pub fn wait(&self, now: Moment) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| until.left(now))
+        let left = self.until.map_or(Duration::ZERO, |until| until.left(now));
+        if self.probing { left.min(PROBE_LOOK) } else { left }
     }
 
     /// The endpoint answered as an endpoint does, be it with a refusal.
@@ -74,11 +78,26 @@ impl Breaker {
 
     /// The endpoint did not answer, or with nonsense; `asked_to_rest` is what it said itself, `dice` is uniform.
     pub fn failed(&mut self, asked_to_rest: Option<Duration>, dice: u16, now: Moment) {
-        self.failures = self.failures.saturating_add(1);
-        let trips = (self.failures + 1).saturating_sub(TRIPS_AT);
-        let rest = (trips > 0).then(|| REST.after(trips, dice));
+        let left = if self.probing { Duration::ZERO } else { self.wait(now) };
+        // What had passed before it tripped fails of the same fault: many at once are not many in a row.
+        let rest = if left.is_zero() { self.trip(dice) } else { Some(left) };
+        let asked_to_rest = asked_to_rest.filter(|rest| !rest.is_zero());
         self.until = rest.max(asked_to_rest).map(|rest| now.deadline(rest));
         self.probing = false;
+    }
+
+    /// Counts a failure; how long it rests for it, if it does.
+    fn trip(&mut self, dice: u16) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        let trips = self.failures.saturating_add(1).saturating_sub(TRIPS_AT);
+        (trips > 0).then(|| REST.after(trips, dice))
+    }
+
+    /// Nothing was heard of the endpoint, since nothing was asked: what was a probe is left to the next.
+    pub fn abandoned(&mut self, now: Moment) {
+        if self.probing {
+            (self.until, self.probing) = (Some(now.deadline(Duration::ZERO)), false);
+        }
     }
 
     /// What it does now.
@@ -140,7 +159,7 @@ mod tests {
         clock.advance(SECOND);
         assert_eq!(breaker.pass(clock.now()), Ok(()));
         assert_eq!(breaker.state(), State::Probing);
-        assert_eq!(breaker.pass(clock.now()), Err(PROBE_TIMEOUT), "one at a time");
+        assert_eq!(breaker.pass(clock.now()), Err(PROBE_LOOK), "one at a time, and the others soon look again");
         breaker.failed(None, u16::MAX, clock.now());
         assert_eq!(breaker.wait(clock.now()), 2 * SECOND, "and rests longer");
         clock.advance(2 * SECOND);
@@ -172,8 +191,38 @@ mod tests {
         let clock = ManualClock::default();
         let mut breaker = tripped(&clock);
         for _ in 0..100 {
+            clock.advance(breaker.wait(clock.now()));
+            breaker.pass(clock.now()).unwrap();
             breaker.failed(None, u16::MAX, clock.now());
         }
         assert_eq!(breaker.wait(clock.now()), 30 * SECOND);
+    }
+
+    #[test]
+    fn many_failures_of_one_moment_trip_it_once() {
+        let clock = ManualClock::default();
+        let mut breaker = Breaker::default();
+        (0..32).for_each(|_| breaker.failed(None, u16::MAX, clock.now()));
+        assert_eq!(breaker.wait(clock.now()), SECOND);
+        breaker.failed(Some(40 * SECOND), u16::MAX, clock.now());
+        assert_eq!(breaker.wait(clock.now()), 40 * SECOND, "what it asks for still counts");
+    }
+
+    #[test]
+    fn who_does_not_ask_leaves_the_probe_to_the_next() {
+        let clock = ManualClock::default();
+        let mut breaker = tripped(&clock);
+        clock.advance(SECOND);
+        breaker.pass(clock.now()).unwrap();
+        breaker.abandoned(clock.now());
+        assert_eq!((breaker.pass(clock.now()), breaker.state()), (Ok(()), State::Probing));
+    }
+
+    #[test]
+    fn to_be_asked_for_no_rest_is_not_to_rest() {
+        let clock = ManualClock::default();
+        let mut breaker = Breaker::default();
+        breaker.failed(Some(Duration::ZERO), 0, clock.now());
+        assert_eq!(breaker.state(), State::Passing);
     }
 }

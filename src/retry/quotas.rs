@@ -32,6 +32,13 @@ impl Quotas {
         self.0.insert(whose.clone(), (rate, budget));
         taken
     }
+
+    /// Gives one back that `whose` has taken and not used.
+    pub fn give_back(&mut self, whose: &Name) {
+        if let Some((_, budget)) = self.0.get_mut(whose) {
+            budget.give_back();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -47,6 +54,9 @@ mod tests {
         assert_eq!(take(&greedy, rate), Ok(()));
         assert!(take(&greedy, rate).is_err());
         assert_eq!(take(&modest, rate), Ok(()));
+        quotas.give_back(&greedy);
+        let mut take = |whose: &Name, rate| quotas.take(whose, rate, clock.now().boot);
+        assert_eq!(take(&greedy, rate), Ok(()), "what was not used");
         assert_eq!(take(&greedy, Rate { count: 2, ..rate }), Ok(()), "another rate begins anew");
     }
 }

@@ -44,6 +44,11 @@ impl Budget {
         }
     }
 
+    /// Gives one back that was taken and not used.
+    pub fn give_back(&mut self) {
+        self.paid = self.paid.saturating_sub(self.each());
+    }
+
     /// How long until there is one to take; zero where there is.
     #[must_use]
     pub fn wait(&self, now: Boot) -> Duration {
@@ -90,6 +95,9 @@ mod tests {
         clock.advance(Duration::from_secs(3_600));
         assert_eq!([take(), take(), take()], [Ok(()); 3], "what was not used does not add up");
         assert!(take().is_err());
+        budget.give_back();
+        assert_eq!(budget.take(clock.now().boot), Ok(()), "what was not used");
+        assert!(budget.take(clock.now().boot).is_err());
         assert_eq!(budget.left(clock.now().boot), 0);
         clock.advance(Duration::from_secs(40));
         assert_eq!(budget.left(clock.now().boot), 2);

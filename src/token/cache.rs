@@ -241,8 +241,14 @@ impl Entry {
         state.former.clear();
     }
 
-    /// A workload asks, for a token that lives for `min_ttl` at least.
-    pub(super) fn ask(&self, min_ttl: Duration, now: Moment) -> Answer {
+    /// A workload asks, for a token that lives for `min_ttl` at least; `charge` takes a flight of what it has. That it has
+    /// none left is its own matter, and nothing that the entry keeps: others may share it.
+    pub(super) fn ask(
+        &self,
+        min_ttl: Duration,
+        now: Moment,
+        charge: impl FnOnce() -> Result<(), Unavailable>,
+    ) -> Answer {
         self.used.store(micros(now), Ordering::Relaxed);
         let mut state = lock(&self.state);
         let flight = state.under_way();
@@ -256,10 +262,13 @@ impl Entry {
             (None, None, Some(why)) => Answer::Refuse(why),
             (None, None, None) => match state.just_given(now) {
                 Some(lifetime) => Answer::Refuse(Unavailable::TooShort(lifetime)),
-                None => {
-                    let (takeoff, landed) = state.take_off();
-                    Answer::Fetch(takeoff, landed)
-                }
+                None => match charge() {
+                    Err(why) => Answer::Refuse(why),
+                    Ok(()) => {
+                        let (takeoff, landed) = state.take_off();
+                        Answer::Fetch(takeoff, landed)
+                    }
+                },
             },
         }
     }
@@ -270,13 +279,18 @@ impl Entry {
     }
 
     /// The API refused the token `fingerprint`: whether it is the one that is held, and the right to fly for another,
-    /// unless one is on the way or was forced just before.
-    pub(super) fn reject(&self, fingerprint: Fingerprint, now: Moment) -> Option<Option<Takeoff>> {
+    /// unless one is on the way or was forced just before, or who rejects has none left by `charge`.
+    pub(super) fn reject(
+        &self,
+        fingerprint: Fingerprint,
+        now: Moment,
+        charge: impl FnOnce() -> Result<(), Unavailable>,
+    ) -> Option<Option<Takeoff>> {
         let mut state = lock(&self.state);
         state.held.as_ref().filter(|held| held.fingerprint == fingerprint && held.freshness(false, now).is_some())?;
         state.rejected = Some(fingerprint);
         let recent = state.forced.is_some_and(|forced| now.since(forced) < BETWEEN_FORCED);
-        if recent || state.under_way().is_some() {
+        if recent || state.under_way().is_some() || charge().is_err() {
             return Some(None);
         }
         state.forced = Some(now);
@@ -349,7 +363,8 @@ impl Entry {
         lock(&self.state).former.retain(|held| held.fingerprint != ended.fingerprint);
     }
 
-    fn is_alive(&self, now: Moment) -> bool {
+    /// Whether its token lives.
+    pub(super) fn is_alive(&self, now: Moment) -> bool {
         lock(&self.state).held.as_ref().is_some_and(|held| held.freshness(false, now).is_some())
     }
 
@@ -460,7 +475,7 @@ mod tests {
         let alive = retired(clock.now());
         assert_eq!(alive.iter().map(|held| held.value.expose()).collect::<Vec<_>>(), [&b"refreshed"[..], b"current"]);
         assert_eq!(cache.alive(clock.now()), 0, "none is served");
-        assert!(matches!(entry.ask(Duration::ZERO, clock.now()), Answer::Fetch(..)));
+        assert!(matches!(entry.ask(Duration::ZERO, clock.now(), free), Answer::Fetch(..)));
         entry.ended(&alive[0]);
         assert_eq!(retired(clock.now()).len(), 1, "what could not be ended is tried again");
         clock.advance(Duration::from_secs(100));
@@ -477,7 +492,7 @@ mod tests {
             };
             let flying = |nth| {
                 let entry = entry("greedy", nth).unwrap();
-                (entry.ask(Duration::ZERO, now), entry)
+                (entry.ask(Duration::ZERO, now, free), entry)
             };
             let flights: Vec<_> = (0..MOST_KEYS_OF_ONE).map(flying).collect();
             let refused = entry("greedy", MOST_KEYS_OF_ONE);
@@ -487,6 +502,25 @@ mod tests {
             drop(flights);
             assert!(entry("greedy", MOST_KEYS_OF_ONE).is_ok(), "flights that are over leave room");
         }
+    }
+
+    /// What a flight costs.
+    fn free() -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    #[test]
+    fn who_has_no_flight_left_holds_nobody_else_back() {
+        let (clock, room) = (ManualClock::default(), Room::new(usize::MAX));
+        let none_left = || Err(Unavailable::Mints(Duration::from_secs(3_600)));
+        let entry = entry(&clock, Ok(held(&clock, &room)));
+        let fingerprint = FingerprintKey::new(1, &[0; 32]).of(b"t");
+        assert!(matches!(entry.reject(fingerprint, clock.now(), none_left), Some(None)));
+        assert!(matches!(entry.reject(fingerprint, clock.now(), free), Some(Some(_))), "another may");
+        clock.advance(Duration::from_secs(100));
+        assert!(matches!(entry.ask(Duration::ZERO, clock.now(), none_left), Answer::Refuse(Unavailable::Mints(_))));
+        assert_eq!(entry.due(clock.now()).1, None, "it is as due as before");
+        assert!(matches!(entry.ask(Duration::ZERO, clock.now(), free), Answer::Fetch(..)));
     }
 
     fn key(workload: Option<&str>, scope: usize) -> Key {
@@ -507,7 +541,8 @@ mod tests {
     }
 
     fn land(entry: &Entry, landing: Landing, now: Moment) {
-        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, takeoff)) = entry.ask(Duration::ZERO, now) else {
+        let (Answer::Fetch(takeoff, _) | Answer::ServeAndRefresh(_, takeoff)) = entry.ask(Duration::ZERO, now, free)
+        else {
             panic!("nothing takes off")
         };
         entry.land(takeoff, landing, now, |_| Duration::from_secs(1));
@@ -522,7 +557,7 @@ mod tests {
         land(&entry, Ok(held(&clock, &room)), clock.now());
         clock.advance(Duration::from_secs(70));
         land(&entry, Err(Unavailable::Busy(32)), clock.now());
-        let answer = entry.ask(Duration::ZERO, clock.now());
+        let answer = entry.ask(Duration::ZERO, clock.now(), free);
         assert!(
             matches!(&answer, Answer::ServeAndRefresh(good, _) if good.freshness == Freshness::Ahead),
             "{answer:?}"
@@ -540,7 +575,10 @@ mod tests {
             land(&entry, Ok(held(&clock, &room)), clock.now());
             clock.advance(Duration::from_secs(1));
             // The first stays in use.
-            assert!(matches!(entries.first().unwrap_or(&entry).ask(Duration::ZERO, clock.now()), Answer::Serve(..)));
+            assert!(matches!(
+                entries.first().unwrap_or(&entry).ask(Duration::ZERO, clock.now(), free),
+                Answer::Serve(..)
+            ));
             room.clear();
             entries.push(entry);
         }
@@ -566,7 +604,7 @@ mod tests {
     fn who_demands_a_longer_life_gets_another_token_or_hears_that_there_is_none() {
         let (clock, room) = (ManualClock::default(), Room::new(usize::MAX));
         let entry = entry(&clock, Ok(held(&clock, &room)));
-        let demands = |seconds| entry.ask(Duration::from_secs(seconds), clock.now());
+        let demands = |seconds| entry.ask(Duration::from_secs(seconds), clock.now(), free);
         assert!(matches!(demands(100), Answer::Serve(_)));
         assert!(matches!(demands(101), Answer::Refuse(Unavailable::TooShort(lifetime)) if lifetime.as_secs() == 100));
         clock.advance(BETWEEN_FORCED);
@@ -585,16 +623,16 @@ mod tests {
         let first = held(&clock, &room);
         let (entry, fingerprint) = (entry(&clock, Ok(first.clone())), first.fingerprint);
         let other = FingerprintKey::new(1, &[0; 32]).of(b"another");
-        let ask = || entry.ask(Duration::ZERO, clock.now());
-        assert!(entry.reject(other, clock.now()).is_none(), "that is not the one");
-        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now()) else { panic!("nothing takes off") };
-        assert!(matches!(entry.reject(fingerprint, clock.now()), Some(None)), "one flight at a time");
+        let ask = || entry.ask(Duration::ZERO, clock.now(), free);
+        assert!(entry.reject(other, clock.now(), free).is_none(), "that is not the one");
+        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now(), free) else { panic!("nothing takes off") };
+        assert!(matches!(entry.reject(fingerprint, clock.now(), free), Some(None)), "one flight at a time");
         assert!(matches!(ask(), Answer::Join(_)));
         entry.land(takeoff, Ok(first), clock.now(), |_| Duration::ZERO);
         assert!(matches!(ask(), Answer::Serve(Good { rejected: true, .. })), "the provider gave the same again");
-        assert!(matches!(entry.reject(fingerprint, clock.now()), Some(None)), "once in a while");
+        assert!(matches!(entry.reject(fingerprint, clock.now(), free), Some(None)), "once in a while");
         clock.advance(BETWEEN_FORCED);
-        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now()) else { panic!("nothing takes off") };
+        let Some(Some(takeoff)) = entry.reject(fingerprint, clock.now(), free) else { panic!("nothing takes off") };
         entry.land(takeoff, Ok(Held { fingerprint: other, ..held(&clock, &room) }), clock.now(), |_| Duration::ZERO);
         assert!(matches!(ask(), Answer::Serve(Good { rejected: false, .. })));
     }
@@ -605,7 +643,7 @@ mod tests {
         let entry = entry(&clock, Ok(held(&clock, &room)));
         clock.advance(Duration::from_secs(70));
         land(&entry, Err(Unavailable::Budget(Duration::from_secs(5))), clock.now());
-        let answer = entry.ask(Duration::ZERO, clock.now());
+        let answer = entry.ask(Duration::ZERO, clock.now(), free);
         assert!(matches!(answer, Answer::Serve(Good { freshness: Freshness::Ahead, .. })), "{answer:?}");
         assert_eq!(entry.due(clock.now()).1, Some(Duration::from_secs(5)));
     }

@@ -1,7 +1,7 @@
 //! The engine: a permit in, a lease out; one flight for each key; refresh ahead of expiry.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::cache::{Answer, Cache, Entry, Good, Key, Landed, Landing, Takeoff};
 use super::room::{MOST_BYTES, Room};
-use super::turns::Turns;
-use super::upstream::{Health, Upstream};
+use super::turns::{Turn, Turns};
+use super::upstream::{Health, Pass, Upstream};
 use super::{Catalogue, Counts, Held, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, Workload};
 use crate::account::{Freshness, Lease, Terms};
@@ -29,8 +29,6 @@ const TICK: Duration = Duration::from_secs(30);
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), most: TICK };
 /// How many tokens are ended at once.
 const MOST_ENDINGS: usize = 8;
-/// The most that a provider's `Retry-After` can ask of us.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// What every provider's tokens need of the world.
 pub struct Engine {
@@ -149,6 +147,10 @@ impl Engine {
         Self { journal, clock, random, fingerprints, tracer, landed, room: Room::new(MOST_BYTES), mints }
     }
 
+    fn mints(&self) -> MutexGuard<'_, Quotas> {
+        self.mints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn dice(&self) -> Result<u16, Unavailable> {
         let mut dice = [0; 2];
         self.random.fill(&mut dice).map_err(|_| Unavailable::Internal("the random generator failed"))?;
@@ -193,7 +195,7 @@ impl Provider {
         let now = self.engine.clock.now();
         let key = Key::of(access, self.settings.share == Share::Host);
         let entry = self.cache.entry(key, &access.who.name, now)?;
-        let answer = entry.ask(min_ttl, now);
+        let answer = entry.ask(min_ttl, now, || self.charge(&access.who));
         self.counts.cache.count(answer.as_str());
         let landed = match answer {
             Answer::Serve(good) => return Ok(good),
@@ -228,21 +230,34 @@ impl Provider {
         }
     }
 
-    /// The API refused `token`, which `who` was given: what is done about it.
+    /// The API refused `token`, which `who` was given: what is done about it. Some providers give the same token for
+    /// different scopes: then each is replaced.
     pub fn reject(self: &Arc<Self>, who: &Arc<Workload>, token: &Secret) -> Rejection {
         let (now, fingerprint) = (self.engine.clock.now(), self.engine.fingerprints.of(token.expose()));
-        let whose = (self.settings.share == Share::Workload).then_some(&who.name);
-        for entry in self.cache.of(whose) {
-            match entry.reject(fingerprint, now) {
+        let mut rejection = Rejection::Unknown;
+        for entry in self.cache.of(self.whose(who)) {
+            match entry.reject(fingerprint, now, || self.charge(who)) {
                 None => {}
-                Some(None) => return Rejection::Known,
+                Some(None) if rejection == Rejection::Refreshed => {}
+                Some(None) => rejection = Rejection::Known,
                 Some(Some(takeoff)) => {
                     self.launch(entry, takeoff, Some(Arc::clone(who)));
-                    return Rejection::Refreshed;
+                    rejection = Rejection::Refreshed;
                 }
             }
         }
-        Rejection::Unknown
+        rejection
+    }
+
+    /// Under whose name tokens of `who` are held: nobody's, where all share them.
+    fn whose<'a>(&self, who: &'a Workload) -> Option<&'a Name> {
+        (self.settings.share == Share::Workload).then_some(&who.name)
+    }
+
+    /// Takes one of the requests that `who` may make.
+    fn charge(&self, who: &Workload) -> Result<(), Unavailable> {
+        let Some(rate) = self.settings.mints_per_workload else { return Ok(()) };
+        self.engine.mints().take(&who.name, rate, self.engine.clock.now().boot).map_err(Unavailable::Mints)
     }
 
     /// Forgets what failed, so that the next who asks is not told of a failure that may have been mended.
@@ -326,6 +341,12 @@ impl Provider {
         self.cache.alive(self.engine.clock.now())
     }
 
+    /// Whether a token is held that is alive, and that `who` may be given.
+    #[must_use]
+    pub fn has_token_of(&self, who: &Workload) -> bool {
+        self.cache.of(self.whose(who)).iter().any(|entry| entry.is_alive(self.engine.clock.now()))
+    }
+
     /// Launches what is due, forgets what is dead; how long until the next look, if anything is held.
     fn look_ahead(self: &Arc<Self>) -> Option<Duration> {
         let now = self.engine.clock.now();
@@ -353,18 +374,14 @@ impl Provider {
         });
     }
 
-    /// One flight: intent, request, outcome.
+    /// One flight: intent, request, outcome. It is charged to `for_whom` already, who gets that back if nothing is asked.
     async fn fly(&self, key: &Key, for_whom: Option<&Workload>) -> Landing {
         let engine = &*self.engine;
-        if let (Some(who), Some(rate)) = (for_whom, self.settings.mints_per_workload) {
-            let mut mints = engine.mints.lock().unwrap_or_else(PoisonError::into_inner);
-            mints.take(&who.name, rate, engine.clock.now().boot).map_err(Unavailable::Mints)?;
-        }
-        let _turn = self.turns.take(key.workload.as_ref().or(for_whom.map(|who| &who.name))).await?;
-        let (pass, dice) = (self.upstream.admit()?, engine.dice()?);
-        let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
-        let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
-        let intent = engine.journal.append(&Record::Intent(Intent { actor, effect })).await?.decision().index;
+        let cleared = self.clear(key, for_whom).await;
+        let (_turn, pass, dice, intent) = cleared.inspect_err(|_| {
+            let charged = for_whom.filter(|_| self.settings.mints_per_workload.is_some());
+            charged.into_iter().for_each(|who| engine.mints().give_back(&who.name));
+        })?;
 
         let asked = engine.clock.now();
         let ask = Ask { scopes: key.scopes.clone(), audience: key.audience.clone() };
@@ -381,6 +398,21 @@ impl Provider {
         landing.map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
     }
 
+    /// What a flight needs before anything is asked: a turn, a pass, dice, and the index of its intent.
+    async fn clear(
+        &self,
+        key: &Key,
+        for_whom: Option<&Workload>,
+    ) -> Result<(Turn<'_>, Pass<'_>, u16, u64), Unavailable> {
+        let turn = self.turns.take(key.workload.as_ref().or(for_whom.map(|who| &who.name))).await?;
+        let (dice, pass) = (self.engine.dice()?, self.upstream.admit()?);
+        let effect = Effect::Mint { provider: &self.name, scopes: &key.scopes, audience: &key.audience };
+        let actor = for_whom.map_or(Actor::Bursar, Actor::Workload);
+        let intent = Record::Intent(Intent { actor, effect });
+        let intent = self.engine.journal.append(&intent).await?.decision().index;
+        Ok((turn, pass, dice, intent))
+    }
+
     /// Traces a flight of its own: its `bursar.intent` is that of the requests that were answered from it.
     fn traced(&self, asked: Moment, intent: u64, for_whom: Option<&Workload>, answer: &Result<Grant, Failure>) {
         let engine = &*self.engine;
@@ -394,10 +426,11 @@ impl Provider {
         engine.tracer.end(Some(trail), engine.clock.now());
     }
 
-    /// How long the provider is left alone after so many failures in a row.
+    /// How long the provider is left alone after so many failures in a row: no longer than all of its endpoints rest,
+    /// whatever one of them asked for.
     fn again(&self, in_a_row: u32, asked_to_wait: Duration) -> Duration {
         let dice = self.engine.dice().unwrap_or(u16::MAX);
-        BACKOFF.after(in_a_row, dice).max(asked_to_wait.min(LONGEST_RETRY_AFTER))
+        BACKOFF.after(in_a_row, dice).max(asked_to_wait.min(self.upstream.rests()))
     }
 }
 

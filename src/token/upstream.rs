@@ -15,8 +15,11 @@ use super::{Counts, Unavailable};
 const MOST_ATTEMPTS: u32 = 3;
 /// How long a flight waits before it asks the same endpoint again.
 const BETWEEN_ATTEMPTS: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(1) };
-/// How long the provider is left alone for all once it has refused bursar itself.
-const DENIED: Backoff = Backoff { first: Duration::from_secs(5), most: Duration::from_secs(60) };
+/// How long the provider is left alone for all once it has refused bursar itself: at most a tick of the refresh, since it
+/// may be mended where nobody tells us.
+const DENIED: Backoff = Backoff { first: Duration::from_secs(5), most: Duration::from_secs(30) };
+/// The most that a provider's `Retry-After` can ask of us.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// The way to one provider.
 pub(super) struct Upstream {
@@ -39,23 +42,45 @@ struct Shared {
     last_failure: Option<Failure>,
     last_success: Option<Moment>,
     failures: u32,
+    /// How often all was forgiven: what was asked before says nothing of what has been mended since.
+    forgiven: u64,
 }
 
 #[derive(Debug)]
 struct Denied {
     failure: Failure,
     until: Deadline,
+    in_a_row: u32,
 }
 
 struct Route {
     endpoint: Arc<dyn TokenEndpoint>,
 }
 
-/// The right to ask one endpoint once.
-#[derive(Debug)]
+/// The right to ask one endpoint once. Dropped without an answer it lets another probe, and gives its part of the budget
+/// back if nothing was asked.
 #[must_use]
-pub(super) struct Pass {
+pub(super) struct Pass<'a> {
+    of: &'a Upstream,
     route: usize,
+    forgiven: u64,
+    is_used: bool,
+    is_settled: bool,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_settled {
+            return;
+        }
+        let (mut state, now) = (self.of.lock(), self.of.clock.now());
+        if let Some(breaker) = state.breakers.get_mut(self.route) {
+            breaker.abandoned(now);
+        }
+        if let Some(budget) = state.budget.as_mut().filter(|_| !self.is_used) {
+            budget.give_back();
+        }
+    }
 }
 
 /// How a provider does.
@@ -91,6 +116,7 @@ impl Upstream {
             last_failure: None,
             last_success: None,
             failures: 0,
+            forgiven: 0,
         };
         Self { routes, timeout, clock, random, counts, state: Mutex::new(state) }
     }
@@ -99,24 +125,27 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Unavailable::Resting`], [`Unavailable::Budget`].
-    pub(super) fn admit(&self) -> Result<Pass, Unavailable> {
+    pub(super) fn admit(&self) -> Result<Pass<'_>, Unavailable> {
         self.pass(None, self.clock.now())
     }
 
     /// Asks, and asks again where that may help: another endpoint at once, the same one after a rest if somebody waits and
     /// is still there by then.
-    pub(super) async fn fetch(&self, ask: &Ask, pass: Pass, is_awaited: bool) -> Result<Grant, Failure> {
+    pub(super) async fn fetch(&self, ask: &Ask, pass: Pass<'_>, is_awaited: bool) -> Result<Grant, Failure> {
         let began = self.clock.now();
         let patience = if is_awaited { self.timeout } else { Duration::ZERO };
         let (mut pass, mut attempt) = (pass, 1);
         loop {
-            let asked = self.clock.now();
-            let answer = self.route(&pass)?.endpoint.fetch(ask).await.and_then(not_dead_on_arrival);
-            self.counts.took.observe(self.clock.now().since(asked));
+            let (route, asked) = (pass.route, self.clock.now());
+            pass.is_used = true;
+            let answer = self.route(route)?.endpoint.fetch(ask).await;
+            let came = self.clock.now();
+            let answer = answer.and_then(|grant| not_dead_on_arrival(grant, came));
+            self.counts.took.observe(came.since(asked));
             self.counts.requests.count(answer.as_ref().map_or_else(Failure::kind, |_| "granted"));
-            self.settle(&pass, &answer);
+            self.settle(pass, &answer);
             let Err(failure) = answer else { return answer };
-            let other = self.has_other(&pass);
+            let other = self.has_other(route);
             if !may_help(&failure, other) || attempt >= MOST_ATTEMPTS {
                 return Err(failure);
             }
@@ -125,7 +154,7 @@ impl Upstream {
                 return Err(failure);
             }
             tokio::time::sleep(wait).await;
-            match self.pass(Some(pass.route), self.clock.now()) {
+            match self.pass(Some(route), self.clock.now()) {
                 Ok(next) => pass = next,
                 Err(_) => return Err(failure),
             }
@@ -148,6 +177,7 @@ impl Upstream {
     /// Lets the provider be asked at once: what it failed for may have been mended.
     pub(super) fn forgive(&self) {
         let mut state = self.lock();
+        state.forgiven += 1;
         state.denied = None;
         state.breakers.iter_mut().for_each(Breaker::forgive);
     }
@@ -166,12 +196,17 @@ impl Upstream {
         }
     }
 
-    fn route(&self, pass: &Pass) -> Result<&Route, Failure> {
-        self.routes.get(pass.route).ok_or_else(|| Failure::Nonsense("no endpoint is configured".into()))
+    /// How long until it is asked again; zero if it may be asked now.
+    pub(super) fn rests(&self) -> Duration {
+        self.lock().rests(self.clock.now())
+    }
+
+    fn route(&self, route: usize) -> Result<&Route, Failure> {
+        self.routes.get(route).ok_or_else(|| Failure::Nonsense("no endpoint is configured".into()))
     }
 
     /// The next right, at another endpoint than the one that `failed`, if another may be asked.
-    fn pass(&self, failed: Option<usize>, now: Moment) -> Result<Pass, Unavailable> {
+    fn pass(&self, failed: Option<usize>, now: Moment) -> Result<Pass<'_>, Unavailable> {
         let mut state = self.lock();
         if let Some(denied) = state.denied.as_ref().filter(|denied| !denied.until.passed(now)) {
             return Err(Unavailable::Resting { failure: denied.failure.clone(), wait: denied.until.left(now) });
@@ -188,37 +223,37 @@ impl Upstream {
         };
         // There is one to take: it was looked at above, under the same lock.
         let _ = state.budget.as_mut().map(|budget| budget.take(now.boot));
-        Ok(Pass { route })
+        Ok(Pass { of: self, route, forgiven: state.forgiven, is_used: false, is_settled: false })
     }
 
-    fn has_other(&self, pass: &Pass) -> bool {
+    fn has_other(&self, asked: usize) -> bool {
         let (state, now) = (self.lock(), self.clock.now());
-        (0..)
-            .zip(&state.breakers)
-            .any(|(route, breaker): (usize, _)| route != pass.route && breaker.wait(now).is_zero())
+        (0..).zip(&state.breakers).any(|(route, breaker): (usize, _)| route != asked && breaker.wait(now).is_zero())
     }
 
-    fn settle(&self, pass: &Pass, answer: &Result<Grant, Failure>) {
+    fn settle(&self, mut pass: Pass<'_>, answer: &Result<Grant, Failure>) {
         let (now, dice) = (self.clock.now(), self.dice());
         let mut state = self.lock();
+        pass.is_settled = true;
         let failed = answer.as_ref().err();
         if let Some(breaker) = state.breakers.get_mut(pass.route) {
             match failed {
-                Some(Failure::Unavailable { retry_after, .. }) => breaker.failed(*retry_after, dice, now),
-                Some(Failure::Nonsense(_)) => breaker.failed(None, dice, now),
-                // An endpoint that refuses is well; a credential that cannot be read never reached it.
-                Some(Failure::Refused { .. } | Failure::Credential(_) | Failure::Unsupported) | None => {
-                    breaker.succeeded()
+                Some(Failure::Unavailable { retry_after, .. }) => {
+                    breaker.failed(retry_after.map(|rest| rest.min(LONGEST_RETRY_AFTER)), dice, now);
                 }
+                Some(Failure::Nonsense(_)) => breaker.failed(None, dice, now),
+                // A credential that cannot be read never reached it.
+                Some(Failure::Credential(_) | Failure::Unsupported) => breaker.abandoned(now),
+                // An endpoint that refuses is well.
+                Some(Failure::Refused { .. }) | None => breaker.succeeded(),
             }
         }
         match failed {
             None => (state.last_success, state.failures, state.denied) = (Some(now), 0, None),
             Some(failure) => {
                 state.failures = state.failures.saturating_add(1);
-                if failure.concerns_bursar() {
-                    let until = now.deadline(DENIED.after(state.failures, dice));
-                    state.denied = Some(Denied { failure: failure.clone(), until });
+                if failure.concerns_bursar() && pass.forgiven == state.forgiven {
+                    state.deny(failure, dice, now);
                 }
                 state.last_failure = Some(failure.clone());
             }
@@ -237,6 +272,18 @@ impl Upstream {
 }
 
 impl Shared {
+    /// From here on nothing is asked for a while. Those who asked beside each other are refused once.
+    fn deny(&mut self, failure: &Failure, dice: u16, now: Moment) {
+        let before = self.denied.take();
+        self.denied = Some(match before {
+            Some(denied) if !denied.until.passed(now) => denied,
+            before => {
+                let in_a_row = before.map_or(0, |denied| denied.in_a_row).saturating_add(1);
+                Denied { failure: failure.clone(), until: now.deadline(DENIED.after(in_a_row, dice)), in_a_row }
+            }
+        });
+    }
+
     fn rests(&self, now: Moment) -> Duration {
         let denied = self.denied.as_ref().map_or(Duration::ZERO, |denied| denied.until.left(now));
         denied.max(self.breakers.iter().map(|breaker| breaker.wait(now)).min().unwrap_or_default())
@@ -253,9 +300,144 @@ const fn may_help(failure: &Failure, other: bool) -> bool {
     }
 }
 
-fn not_dead_on_arrival(grant: Grant) -> Result<Grant, Failure> {
+/// Its life counts from the question: a slow answer may be slept through, or fall on both sides of a clock's step.
+fn not_dead_on_arrival(grant: Grant, now: Moment) -> Result<Grant, Failure> {
     match grant.lifetime {
         Some(Duration::ZERO) => Err(Failure::Nonsense("the token has a lifetime of 0 seconds".into())),
+        Some(lifetime) if grant.sent.deadline(lifetime).passed(now) => {
+            let what = format!("the token lives for {} s and had ended when the answer came", lifetime.as_secs());
+            Err(Failure::Unavailable { what, retry_after: None })
+        }
         Some(_) | None => Ok(grant),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::{BoxFuture, ready};
+
+    use super::*;
+    use crate::crypto::SystemRandom;
+    use crate::oauth::NoCredential;
+    use crate::time::ManualClock;
+
+    /// An endpoint that answers every request the same.
+    struct Same(Option<Failure>);
+
+    impl TokenEndpoint for Same {
+        fn place(&self) -> String {
+            "here".to_owned()
+        }
+
+        fn fetch<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Grant, Failure>> {
+            let (token, lifetime) = (Secret::copy_of(b"token"), Some(Duration::from_secs(60)));
+            let grant = || Grant { token, scopes: ask.scopes.clone(), lifetime, sent: Moment::default() };
+            ready(self.0.clone().map_or_else(|| Ok(grant()), Err)).boxed()
+        }
+    }
+
+    fn upstream(endpoints: &[Option<Failure>], budget: Option<Rate>) -> (Upstream, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::default());
+        let endpoints = endpoints.iter().map(|failure| Arc::new(Same(failure.clone())) as Arc<dyn TokenEndpoint>);
+        let limits = (Duration::ZERO, budget);
+        let upstream =
+            Upstream::new(endpoints.collect(), limits, Arc::clone(&clock) as _, Arc::new(SystemRandom), Arc::default());
+        (upstream, clock)
+    }
+
+    fn ask() -> Ask {
+        Ask { scopes: Default::default(), audience: Default::default() }
+    }
+
+    fn asked(upstream: &Upstream) -> Result<(), Unavailable> {
+        let pass = upstream.admit()?;
+        let answer = upstream.fetch(&ask(), pass, false).now_or_never().unwrap();
+        answer.map(drop).map_err(|failure| Unavailable::Provider { failure, retry_after: Duration::ZERO })
+    }
+
+    fn down(retry_after: Option<u64>) -> Failure {
+        Failure::Unavailable { what: "down".into(), retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    fn unknown() -> Failure {
+        Failure::Refused { status: 401, error: Some("invalid_client"), what: "unknown".into() }
+    }
+
+    #[test]
+    fn who_goes_away_before_he_asks_takes_neither_the_probe_nor_a_part_of_the_budget_along() {
+        let (upstream, clock) =
+            upstream(&[Some(down(Some(1)))], Some(Rate { count: 2, every: Duration::from_secs(600) }));
+        assert!(asked(&upstream).is_err());
+        clock.advance(Duration::from_secs(1));
+        for _ in 0..10 {
+            drop(upstream.admit().ok().unwrap());
+        }
+        assert_eq!(upstream.rests(), Duration::ZERO);
+        assert!(matches!(asked(&upstream), Err(Unavailable::Provider { .. })));
+        clock.advance(Duration::from_secs(30));
+        assert!(matches!(asked(&upstream), Err(Unavailable::Budget(_))));
+    }
+
+    #[test]
+    fn a_probe_holds_the_others_back_for_a_second_at_a_time() {
+        let (upstream, clock) = upstream(&[Some(down(Some(5)))], None);
+        assert!(asked(&upstream).is_err());
+        clock.advance(Duration::from_secs(5));
+        let _probe = upstream.admit().ok().unwrap();
+        let wait = upstream.admit().map(drop);
+        assert!(matches!(wait, Err(Unavailable::Resting { wait, .. }) if wait <= Duration::from_secs(1)), "{wait:?}");
+    }
+
+    #[test]
+    fn a_provider_can_ask_for_ten_minutes_of_rest_and_no_more() {
+        let (upstream, _) = upstream(&[Some(down(Some(3_600)))], None);
+        assert!(asked(&upstream).is_err());
+        assert_eq!(upstream.rests(), LONGEST_RETRY_AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_endpoint_that_asks_for_rest_asks_for_itself() {
+        let (upstream, _) = upstream(&[Some(Failure::Nonsense("odd".into())), Some(down(Some(600)))], None);
+        let pass = upstream.admit().ok().unwrap();
+        assert!(upstream.fetch(&ask(), pass, false).await.is_err());
+        assert_eq!(upstream.rests(), Duration::ZERO);
+    }
+
+    #[test]
+    fn refusals_of_one_moment_are_one_and_the_rest_after_them_ends_within_a_tick() {
+        let (upstream, clock) = upstream(&[Some(unknown())], None);
+        let passes: Vec<_> = (0..32).map(|_| upstream.admit().ok().unwrap()).collect();
+        for pass in passes {
+            assert!(upstream.fetch(&ask(), pass, false).now_or_never().unwrap().is_err());
+        }
+        assert!(upstream.rests() <= Duration::from_secs(5), "{:?}", upstream.rests());
+        for _ in 0..10 {
+            clock.advance(upstream.rests());
+            assert!(matches!(asked(&upstream), Err(Unavailable::Provider { .. })));
+        }
+        assert!(upstream.rests() <= Duration::from_secs(30), "{:?}", upstream.rests());
+    }
+
+    #[test]
+    fn a_refusal_of_what_was_sent_before_the_secret_was_mended_says_nothing_of_it() {
+        let (upstream, _) = upstream(&[Some(unknown())], None);
+        let pass = upstream.admit().ok().unwrap();
+        upstream.forgive();
+        assert!(upstream.fetch(&ask(), pass, false).now_or_never().unwrap().is_err());
+        assert!(upstream.admit().is_ok());
+    }
+
+    #[test]
+    fn a_credential_that_cannot_be_read_does_not_make_an_endpoint_well() {
+        let missing = Failure::Credential(NoCredential::Missing("no secret".into()));
+        let (upstream, clock) = upstream(&[Some(missing)], None);
+        for _ in 0..3 {
+            let pass = upstream.admit().ok().unwrap();
+            upstream.settle(pass, &Err(down(None)));
+        }
+        clock.advance(Duration::from_secs(30));
+        assert!(asked(&upstream).is_err());
+        assert_eq!(upstream.lock().breakers[0].failures(), 3);
     }
 }

@@ -15,6 +15,7 @@ mod audit;
 mod broker;
 mod canary;
 mod cli;
+mod clocks;
 mod config;
 mod corpus;
 mod document;

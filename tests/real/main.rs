@@ -3,6 +3,7 @@
 
 mod agent;
 mod clients;
+mod clocks;
 mod jose;
 mod oauth;
 mod openbao;

@@ -92,7 +92,10 @@ async fn outage(oidc: &Oidc, long: Duration) -> u64 {
 async fn an_outage_under_load_costs_no_request_while_a_token_is_valid() {
     let lifetime: &'static str = Box::leak((LIFETIME * scale()).to_string().into_boxed_str());
     let oidc = Oidc::with_lifetime(lifetime);
-    let agent = Agent::start(&BASIC.entry("stripe", &oidc, "5s").replace("refresh_at = 0.05", "refresh_at = 0.4"));
+    let entry = BASIC.entry("stripe", &oidc, "5s");
+    let later = entry.replace("= 0.05", "= 0.4");
+    assert_ne!(entry, later, "the refresh is set");
+    let agent = Agent::start(&later);
     agent.put("stripe-client", BASIC.secret);
     let stop = Arc::new(AtomicBool::new(false));
     let mut load = JoinSet::new();

@@ -136,6 +136,21 @@ impl Agent {
 
     /// The same, with these files beside the configuration.
     pub(crate) fn start_with(providers: &str, files: &[(&str, &str)]) -> Self {
+        Self::start_as(bursar, providers, files)
+    }
+
+    /// The same, its wall clock shifted by what the file `offset` says, in seconds, through `libfaketime`.
+    pub(crate) fn start_under(libfaketime: &Path, providers: &str, files: &[(&str, &str)]) -> Self {
+        let shifted = |folder: &Path| {
+            let mut command = bursar(folder);
+            command.env("LD_PRELOAD", libfaketime).env("FAKETIME_TIMESTAMP_FILE", folder.join("offset"));
+            command.envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+            command
+        };
+        Self::start_as(shifted, providers, files)
+    }
+
+    fn start_as(command: impl Fn(&Path) -> Command, providers: &str, files: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
         // Others come as far as the sockets, as in /run/bursar.
@@ -154,7 +169,7 @@ impl Agent {
         }
         let told = UnixDatagram::bind(path.join("notify.sock")).unwrap();
         told.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let child = bursar(path)
+        let child = command(path)
             .arg("agent")
             .env("NOTIFY_SOCKET", path.join("notify.sock"))
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! A flood of refusals fills no disk, loses no count, and holds nobody up.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
@@ -103,4 +104,22 @@ async fn connections_that_come_and_go_leave_nothing_in_log_or_memory() {
     assert!(rig.said().len() < 16 * 1024, "and little in the operators' log");
     let (turned_away, ..) = select_all(held.iter_mut().map(|wire| Box::pin(wire.reply()))).await;
     assert_eq!(turned_away.unwrap().outcome(), (429, "slow_down".into()));
+}
+
+#[tokio::test]
+async fn connections_that_come_faster_than_they_are_taken_leave_nothing_behind() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200);
+    let before = rig.resident_kib();
+    let socket = rig.socket("checkout");
+    // Two at once, so that there is always one to take.
+    let come_and_go = || {
+        let socket = socket.clone();
+        tokio::task::spawn_blocking(move || (0..20_000).for_each(|_| drop(UnixStream::connect(&socket).unwrap())))
+    };
+    let (one, two) = tokio::join!(come_and_go(), come_and_go());
+    (one.unwrap(), two.unwrap());
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200);
+    // What each left behind, when it did, was 750 bytes: 30 MB in all.
+    assert!(rig.resident_kib() < before + 8 * 1024, "{} after {before} KiB", rig.resident_kib());
 }

@@ -109,6 +109,17 @@ async fn a_provider_that_does_not_know_us_is_asked_once_for_all_keys_until_the_s
     assert_eq!(rig.token("checkout", "odd", "").await.token(), "token-1");
 }
 
+#[tokio::test]
+async fn a_reload_forgives_what_may_have_been_mended_in_a_file() {
+    let rig = odd("", "").await;
+    let throttled = json("429 Too Many Requests", "{}").replace("\r\n\r\n", "\r\nRetry-After: 400\r\n\r\n");
+    rig.endpoint.plays(move |asked| Act::Say(if asked.nth == 0 { throttled.clone() } else { grant(asked.nth, 300) }));
+    assert_eq!(rig.token("checkout", "odd", "").await.status, 503);
+    assert_eq!(rig.token("checkout", "odd", "").await.status, 503);
+    assert_eq!(rig.operate("POST", "/reload", "").await.status, 200);
+    assert_eq!(rig.token("checkout", "odd", "").await.token(), "token-1");
+}
+
 // ── limits
 
 #[tokio::test]
@@ -144,6 +155,29 @@ async fn one_workload_does_not_use_up_the_requests_of_another() {
     assert!(seventh.text("error_description").contains("`limits.per_workload`"), "{seventh:?}");
     assert_eq!(rig.record(&seventh).text("code"), Some("slow_down"));
     assert_eq!(rig.token("reports", "odd", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn of_a_shared_token_one_workload_without_requests_left_holds_nobody_back() {
+    let rig = odd("share = \"host\"", "[limits]\nmints_per_workload = \"1/m\"\n").await;
+    assert_eq!(rig.token("checkout", "odd", "scope=write").await.status, 200, "its one request");
+    let reply = rig.token("checkout", "odd", "").await;
+    assert!(reply.text("error_description").contains("mints_per_workload"), "{reply:?}");
+    assert_eq!(rig.token("reports", "odd", "").await.token(), "token-1", "the other has its own");
+    assert_eq!(reject(&rig, "checkout", "odd", "token-1").await.text("outcome"), "known");
+    assert_eq!(rig.token("checkout", "odd", "").await.token(), "token-1", "what is held costs nothing");
+}
+
+#[tokio::test]
+async fn what_never_reached_the_provider_is_charged_to_nobody() {
+    let rig = odd("", "[limits]\nmints_per_workload = \"2/m\"\n").await;
+    let throttled = json("429 Too Many Requests", "{}").replace("\r\n\r\n", "\r\nRetry-After: 40\r\n\r\n");
+    rig.endpoint.plays(move |_| Act::Say(throttled.clone()));
+    for scope in ["read", "write", "read+write"] {
+        let reply = rig.token("checkout", "odd", &format!("scope={scope}")).await;
+        assert_eq!(reply.outcome(), (503, "temporarily_unavailable".into()));
+    }
+    assert_eq!(rig.token("checkout", "stripe", "").await.status, 200, "of two requests it has made one");
 }
 
 // ── callers
@@ -185,6 +219,19 @@ async fn a_token_that_an_api_refused_is_replaced_once_and_declared_if_it_comes_a
 }
 
 #[tokio::test]
+async fn a_token_that_stands_for_different_scopes_is_replaced_for_each() {
+    let rig = odd("", "").await;
+    rig.endpoint.plays(|asked| Act::Say(grant(asked.nth / 2, 300)));
+    for scope in ["read", "write"] {
+        assert_eq!(rig.token("checkout", "odd", &format!("scope={scope}")).await.token(), "token-0");
+    }
+    assert_eq!(reject(&rig, "checkout", "odd", "token-0").await.text("outcome"), "refreshed");
+    for scope in ["read", "write"] {
+        assert_eq!(rig.token("checkout", "odd", &format!("scope={scope}")).await.token(), "token-1", "{scope}");
+    }
+}
+
+#[tokio::test]
 async fn who_may_have_a_providers_tokens_may_know_whether_there_are_any() {
     let rig = odd("refresh_at = 0.05", "").await;
     let ready = super::wire::ask(&rig.socket("checkout"), get("/readyz/odd")).await;
@@ -203,5 +250,7 @@ async fn who_may_have_a_providers_tokens_may_know_whether_there_are_any() {
     }
     let stale = super::wire::ask(&rig.socket("checkout"), get("/readyz/odd")).await;
     assert_eq!((stale.status, stale.text("status").as_str()), (200, "stale"));
+    let without = super::wire::ask(&rig.socket("reports"), get("/readyz/odd")).await;
+    assert_eq!((without.status, without.text("status").as_str()), (503, "unready"), "it has none");
     assert_eq!(rig.token("checkout", "odd", "").await.token(), "token-0");
 }
