@@ -71,10 +71,10 @@ impl Session {
             Auth::AppRole { role_id, secret_id_file } => (role_id, secret_id_file),
         };
         let mut held = self.held.lock().await;
-        if let Some(held) = held.as_mut().filter(|held| !held.has_used(3, self.clock.now())) {
-            if !held.has_used(2, self.clock.now()) || self.renew(server, held).await {
-                return Ok(Arc::clone(&held.token));
-            }
+        if let Some(held) = held.as_mut().filter(|held| !held.has_used(3, self.clock.now()))
+            && (!held.has_used(2, self.clock.now()) || self.renew(server, held).await)
+        {
+            return Ok(Arc::clone(&held.token));
         }
         let now = self.clock.now();
         let Granted { token, lease, renewable } = login(server, role_id, secret_id_file).await?;
