@@ -5,6 +5,7 @@ mod credentials;
 mod offline;
 mod owner;
 mod providers;
+mod roots;
 mod rules;
 mod sockets;
 mod stores;

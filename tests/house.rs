@@ -14,7 +14,7 @@ use syn::visit::Visit;
 
 /// The floors, from the ground up. On floor 0 a room may use those before it; elsewhere only lower floors.
 const FLOORS: [&[&str]; 7] = [
-    &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry"],
+    &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
     &["access", "account"],
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "token"],
@@ -234,6 +234,9 @@ const EXPOSES: &[(&str, &str)] = &[
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),
     ("store/files.rs", "a value is cut at its line end"),
     ("store/key.rs", "the store key is read from its file"),
+    ("store/openbao/book.rs", "a value goes to OpenBao"),
+    ("store/openbao/server.rs", "a token of OpenBao goes into the request"),
+    ("store/openbao/session.rs", "a secret id goes into the login"),
     ("store/sealed.rs", "a value is sealed before SQLite sees it"),
     ("token/engine.rs", "a token is fingerprinted for the record"),
 ];

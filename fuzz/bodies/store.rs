@@ -3,6 +3,8 @@
 use bursar::secret::Secret;
 use bursar::store::files::without_line_end;
 use bursar::store::key;
+use bursar::store::openbao::answer;
+use bursar::store::openbao::book::{Book, Written};
 use bursar::store::sealed::bind::parse_notes;
 use bursar::store::{Attempt, Stages, VersionId};
 
@@ -35,6 +37,25 @@ pub fn store_notes(bytes: &[u8]) {
         assert!((1..=32).contains(&key.len()) && value.len() <= 512 && !value.chars().any(char::is_control));
     }
     let _ = (notes.lease_ends(), notes.promoted());
+}
+
+/// What OpenBao answers: no error repeats it, and a book that is read is written as it reads.
+pub fn openbao_answer(bytes: &[u8]) {
+    let shown = answer::shown::<Written>(bytes, true).ok().flatten().and_then(|shown| shown.data);
+    if let Some(Ok(book)) = shown.map(|written| Book::read("n".parse().unwrap(), written)) {
+        let text = serde_json::to_vec(&book.written()).unwrap();
+        let again = Book::read("n".parse().unwrap(), serde_json::from_slice(&text).unwrap()).unwrap();
+        assert_eq!(again.versions(), book.versions());
+        assert_eq!(serde_json::to_vec(&again.written()).unwrap(), text);
+    }
+    let face = answer::face(bytes, true);
+    let (written, keys, granted) = (answer::written(bytes), answer::keys(bytes), answer::granted(bytes));
+    let errors = [face.err(), written.err(), keys.err(), granted.err()];
+    let said = [200, 307, 400, 403, 404, 429, 500, 503].map(|status| answer::said(status, bytes).err());
+    for error in errors.into_iter().chain(said).flatten() {
+        assert!(error.to_string().len() < 400 && !error.to_string().contains("hunter2"));
+    }
+    let _ = answer::face(bytes, false);
 }
 
 /// Stages, the id of a version, an attempt.

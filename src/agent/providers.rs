@@ -2,32 +2,28 @@
 //! provider whose entry did not change keeps its tokens over a reload.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::credentials;
+use super::{credentials, roots};
 use crate::audit::Actor;
 use crate::config::Read;
 use crate::config::meant;
 use crate::crypto::Digest;
-use crate::document::bytes_of;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::oauth::TokenEndpoint;
 use crate::oauth::http::Endpoint;
 use crate::oauth::settings::{self, Server};
-use crate::oauth::tls::{OwnRoots, Roots, Tls};
+use crate::oauth::tls::Tls;
 use crate::store::Shelf;
 use crate::token::{Catalogue, Engine, Provider, Revoked, Settings};
 
 /// How long the agent's stop may be held up by tokens that are to be ended.
 const AT_SHUTDOWN: Duration = Duration::from_secs(10);
-/// The largest `ca_file`, in bytes.
-const LARGEST_CA_FILE: usize = 1 << 20;
 
 /// Makes providers, and remembers those it made.
 pub(super) struct Providers {
@@ -73,7 +69,7 @@ impl Providers {
     }
 
     fn one(&self, name: &Name, entry: &meant::Provider, limits: &meant::Limits, shelf: &Shelf) -> Result<Made, String> {
-        let pem = entry.ca_file.as_deref().map(read_ca).transpose()?;
+        let pem = entry.ca_file.as_deref().map(roots::read).transpose()?;
         let roots = pem.as_deref().map(Digest::of);
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let settings = token_settings(entry, limits);
@@ -144,20 +140,8 @@ fn settings_of(entry: &meant::Provider, server: &Server, pem: Option<&[u8]>) -> 
         revocation_endpoint: entry.revocation_endpoint.clone(),
         audience_as: entry.audience_as,
         rules,
-        roots: match pem {
-            Some(pem) => Roots::Own(OwnRoots::from_pem(pem).map_err(|why| format!("`ca_file` {why}"))?),
-            None => Roots::System,
-        },
+        roots: roots::of(pem)?,
         connect_timeout: entry.connect_timeout,
         timeout: entry.timeout,
     })
-}
-
-fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
-    let said = |error: std::io::Error| format!("`ca_file` `{}` cannot be read: {error}", path.display());
-    let pem = bytes_of(path, LARGEST_CA_FILE).map_err(said)?;
-    if pem.len() > LARGEST_CA_FILE {
-        return Err(format!("`ca_file` `{}` is larger than 1 MiB", path.display()));
-    }
-    Ok(pem)
 }

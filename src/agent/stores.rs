@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use rustix::process::getuid;
 
+use super::roots;
 use crate::audit::stores::{Held, NotAsKnown};
 use crate::audit::{
     Actor, AuditError, Effect, Intent, Journal, NotDurable, Noted, Outcome, OutcomeOf, Record, Standing, backwards,
 };
 use crate::broker::standing;
 use crate::config::Settings;
-use crate::config::meant::{self, StoreKey};
+use crate::config::meant::{self, OpenBao, StoreKey};
 use crate::crypto::Random;
 use crate::name::Name;
 use crate::store::files::FilesStore;
 use crate::store::key::KeySource;
+use crate::store::openbao::{self, OpenBaoStore};
 use crate::store::sealed::{Locked, SealedStore};
 use crate::store::{Store, StoreError};
 use crate::systemd;
 use crate::time::Clock;
+use crate::wire::tls::Tls;
 
 /// A store that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +144,23 @@ fn one(store: &meant::Store, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -
             Ok(Arc::new(SealedStore::open(lock, &key, Arc::clone(clock), Arc::clone(random))?))
         }
         meant::Store::Files { path } => Ok(Arc::new(FilesStore::open(path)?)),
+        meant::Store::OpenBao(bao) => Ok(Arc::new(openbao(bao, clock, random)?)),
     }
+}
+
+fn openbao(bao: &OpenBao, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<OpenBaoStore, StoreError> {
+    let pem = bao.ca_file.as_deref().map(roots::read).transpose().map_err(StoreError::Setup)?;
+    let roots = roots::of(pem.as_deref()).map_err(StoreError::Setup)?;
+    let tls = Tls::default().config_for(&roots, bao.address.is_plain());
+    let tls = tls.map_err(|why| StoreError::Setup(why.to_string()))?;
+    let settings = openbao::Settings {
+        address: bao.address.url().clone(),
+        mount: bao.mount.clone(),
+        prefix: bao.prefix.clone(),
+        namespace: bao.namespace.as_ref().map(ToString::to_string),
+        auth: bao.auth.clone(),
+    };
+    OpenBaoStore::new(settings, tls, Arc::clone(clock), Arc::clone(random))
 }
 
 fn key_source(key: &StoreKey) -> Result<KeySource, StoreError> {

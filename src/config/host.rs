@@ -111,6 +111,15 @@ impl Host<'_> {
                     );
                 }
             }
+            Store::OpenBao(bao) => {
+                if let Some(file) = &bao.ca_file {
+                    self.certificates(&format!("{entry}.ca_file"), file);
+                }
+                if !bao.login_file().exists() {
+                    let what = format!("there is no file `{}` now", bao.login_file().display());
+                    self.warn(&format!("{entry}.auth"), what, "nothing can be read from this store until it is there");
+                }
+            }
         }
     }
 

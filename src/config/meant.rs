@@ -11,6 +11,7 @@ use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
+use crate::store::openbao;
 
 pub use super::said::{Format, Level};
 pub use crate::audit::Durability;
@@ -122,6 +123,47 @@ pub enum Store {
         /// The directory.
         path: PathBuf,
     },
+    /// OpenBao, or HashiCorp Vault: KV version 2.
+    OpenBao(Box<OpenBao>),
+}
+
+impl Store {
+    /// The files that the agent reads to reach it.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let bao = match self {
+            Self::OpenBao(bao) => Some(bao),
+            Self::Sealed { .. } | Self::Files { .. } => None,
+        };
+        bao.into_iter().flat_map(|bao| bao.ca_file.as_deref().into_iter().chain([bao.login_file()]))
+    }
+}
+
+/// A KV engine of OpenBao.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBao {
+    /// Where it is.
+    pub address: EndpointUrl,
+    /// The mount of the KV engine.
+    pub mount: StoredName,
+    /// What the paths of our secrets begin with.
+    pub prefix: Option<StoredName>,
+    /// The namespace.
+    pub namespace: Option<StoredName>,
+    /// The certificate authorities that vouch for it (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How we log in.
+    pub auth: openbao::Auth,
+}
+
+impl OpenBao {
+    /// The file with which the agent logs in: of a secret id or of a token.
+    #[must_use]
+    pub fn login_file(&self) -> &Path {
+        match &self.auth {
+            openbao::Auth::AppRole { secret_id_file, .. } => secret_id_file,
+            openbao::Auth::TokenFile(path) => path,
+        }
+    }
 }
 
 /// Where the key of a sealed store comes from.

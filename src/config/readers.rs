@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::unistd::{Uid, User, getgrouplist};
 
-use super::meant::Provider;
+use super::meant::{Provider, Store};
 use super::reading::Read;
 use super::writable::deciding;
 use crate::fault::{AS_THE_AGENT, Fault, Place};
@@ -26,7 +26,9 @@ struct Reader {
 #[must_use]
 pub fn kept_out(read: &Read) -> Vec<Fault> {
     let Some(agent) = Uid::effective().is_root().then(|| agent_of(read)).flatten() else { return Vec::new() };
-    let files = read.settings.providers.values().flat_map(Provider::files).map(Path::to_owned);
+    let files = read.settings.providers.values().flat_map(Provider::files);
+    let of_stores = read.settings.stores.values().flat_map(Store::files);
+    let files = files.chain(of_stores).map(Path::to_owned);
     let kept_out = deciding(read).into_iter().chain(files).filter(|path| !agent.may_read(path));
     let fault = |path| {
         let what = format!("`{}`, as whom the agent runs, may not read this", agent.name);

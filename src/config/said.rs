@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
 pub use secret::{Encoding, Rotation, Rotator, Secret, Uptake};
-pub use store::{KeySource, OpenbaoAuth, SecretRef, Store};
+pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};
 
 use super::words::{Mode, Period, Rate, Size};
 use crate::name::Name;

@@ -18,17 +18,7 @@ use crate::access::Scopes;
 use crate::secret::Secret;
 use crate::time::Moment;
 
-/// An HTTP answer. No `Debug`: the body may hold a token.
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body, up to [`MOST_BODY_BYTES`].
-    pub body: Vec<u8>,
-    /// Whether the body is all there, or was cut at the limit.
-    pub whole: bool,
-}
+pub use crate::wire::Answer;
 
 /// How much of a body is read.
 pub const MOST_BODY_BYTES: usize = 64 * 1024;

@@ -17,9 +17,9 @@ pub mod revocation;
 pub mod settings;
 pub mod shown;
 pub mod signing_key;
-pub mod tls;
-mod trouble;
 mod wire;
+
+pub use crate::wire::tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use super::assertion::Signing;
 use super::client_auth::ClientAuth;
 use super::tls::Roots;
 use crate::access::Scopes;
+use crate::wire::LOCALHOST;
 
 /// One provider: where it is, who we are there, and what we accept from it.
 #[derive(Clone, Debug)]
@@ -235,7 +236,7 @@ fn safe_url(text: &str) -> Result<Url, NotUsable> {
         "https" => Ok(url),
         "http" if url.host().is_some_and(|host| is_loopback(&host)) => Ok(url),
         "http" => no(
-            "is plain http, which would show the client secret to the network",
+            "is plain http, which would show secrets to the network",
             "use `https`; plain http goes to 127.0.0.0/8, `[::1]` and `localhost` only",
         ),
         _ => no("is not an `https` URL", "use `https`"),
@@ -250,9 +251,6 @@ fn is_loopback(host: &Host<&str>) -> bool {
         Host::Ipv6(ip) => Ipv6Addr::is_loopback(ip),
     }
 }
-
-/// The one name that is always loopback.
-pub(super) const LOCALHOST: &str = "localhost";
 
 #[cfg(test)]
 mod tests {

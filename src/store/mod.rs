@@ -19,6 +19,7 @@ mod exposure;
 
 pub mod files;
 pub mod key;
+pub mod openbao;
 pub mod sealed;
 mod shelf;
 pub mod versions;

@@ -60,7 +60,7 @@ fn the_shipped_example_has_no_fault() {
     let source = Source { file: EXAMPLE.into(), text: fs::read_to_string(EXAMPLE).unwrap() };
     let read = config::read(&[source], Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(read.warnings, []);
-    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 2, 1));
+    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 3, 1));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_store_key_is_made_only_inside_the_state() {
     let stores = read(text).unwrap().settings.stores;
     let made = |store: &str| match &stores[&name(store)] {
         Store::Sealed { key: StoreKey::File { path, made }, .. } => (path.clone(), *made),
-        other @ (Store::Sealed { .. } | Store::Files { .. }) => panic!("{other:?}"),
+        other @ (Store::Sealed { .. } | Store::Files { .. } | Store::OpenBao(_)) => panic!("{other:?}"),
     };
     assert_eq!(made("a"), (PathBuf::from("/var/lib/bursar/a.key"), true));
     assert_eq!(made("b"), (PathBuf::from("/base/etc/store.key"), false));
@@ -142,7 +142,6 @@ fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
-         [store.bao]\nkind = \"openbao\"\naddress = \"https://127.0.0.1:8200\"\n\
          [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
@@ -157,10 +156,32 @@ fn what_is_not_built_is_refused_with_its_place() {
         "secret.key.field",
         "secret.key.rotation",
         "store.aws.kind",
-        "store.bao.kind",
     ];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
+}
+
+#[test]
+fn openbao_is_reached_by_https_or_on_this_host() {
+    let with = |address: &str, auth: &str| {
+        let bao = format!("[store.bao]\nkind = \"openbao\"\naddress = \"{address}\"\nmount = \"kv\"\nauth = {auth}\n");
+        read(&format!("{STRIPE}\n{bao}")).map(|read| read.settings.stores[&"bao".parse().unwrap()].clone())
+    };
+    let token = "{ token_file = \"token\" }";
+    for good in ["https://bao.example:8200", "http://127.0.0.1:8200", "https://bao.example/behind/a/proxy/"] {
+        let Store::OpenBao(bao) = with(good, token).unwrap() else { panic!("{good}") };
+        assert!(bao.login_file().is_absolute() && bao.login_file().ends_with("token"));
+    }
+    for bad in ["http://bao.example:8200", "bao.example:8200", "https://me:pw@bao.example", "https://bao.example/?x=y"]
+    {
+        let faults = with(bad, token).unwrap_err();
+        assert!(
+            faults.iter().all(|fault| fault.place.key == "store.bao.address" && !fault.what.contains("pw")),
+            "{bad}"
+        );
+    }
+    let both = "{ token_file = \"token\", approle = { role_id = \"r\", secret_id_file = \"s\" } }";
+    assert!(with("https://bao.example", both).is_err() && with("https://bao.example", "{}").is_err());
 }
 
 /// STRIPE without its `client_secret`, with `lines`.

@@ -200,7 +200,10 @@ fn line_of(row: &Row) -> String {
 /// `agent.listener[]` as people write it: `[[agent.listener]]`.
 fn heading(table: &str) -> String {
     match table.split_once(' ') {
-        Some((table, kind)) => format!("`[{table}]` with `{kind}`"),
+        Some((table, kind)) => match kind.split_once("\".") {
+            Some((kind, below)) => format!("`[{table}.{below}]` with `{kind}\"`"),
+            None => format!("`[{table}]` with `{kind}`"),
+        },
         None => match table.strip_suffix("[]") {
             Some(array) => format!("`[[{array}]]`"),
             None => format!("`[{table}]`"),

@@ -1,6 +1,7 @@
 //! The stores that need nobody else: sealed and files; and what `docs/formats.md` says of all of them.
 
 mod files;
+mod openbao;
 mod sealed;
 
 use std::time::Duration;

@@ -6,8 +6,11 @@ mod clients;
 mod clocks;
 mod jose;
 mod oauth;
+mod openbao;
 mod outage;
 mod peers;
 mod proofs;
 mod proofs_agent;
 mod rig;
+#[path = "../hermetic/store_conformance.rs"]
+mod store_conformance;

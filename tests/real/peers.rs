@@ -194,7 +194,7 @@ impl Mock {
 }
 
 /// The test's own HTTP client.
-fn http(roots: &Roots) -> reqwest::Client {
+pub(crate) fn http(roots: &Roots) -> reqwest::Client {
     let tls = Tls::default().config(roots).unwrap();
     reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
 }
@@ -227,7 +227,7 @@ fn authority() -> CertificateParams {
 }
 
 /// Writes `ca.pem` and `ca.key`, and `server.pem` with `server.key` for this machine's loopback names.
-fn certify(folder: &Path) {
+pub(crate) fn certify(folder: &Path) {
     let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let ca = authority();
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Reader, guess};
-use crate::config::meant::{Secret, SecretRef, Store, StoreKey};
+use crate::config::address::NotUsable;
+use crate::config::meant::{EndpointUrl, OpenBao, Secret, SecretRef, Store, StoreKey};
 use crate::config::said;
 use crate::document::below;
 use crate::name::{Name, StoredName};
+use crate::store::openbao::Auth;
 
 impl Reader<'_> {
     pub(super) fn store(&mut self, name: &Name, said: said::Store, state_dir: &Path) -> Store {
@@ -23,11 +25,38 @@ impl Reader<'_> {
             said::Store::Files { path, stale_after: _ } => {
                 Store::Files { path: self.path(&format!("{entry}.path"), &path) }
             }
-            said::Store::AwsSecretsmanager { .. } | said::Store::Openbao { .. } => {
+            said::Store::Openbao { address, mount, prefix, namespace, ca_file, auth, stale_after: _ } => {
+                let Some(address) = self.openbao_address(&format!("{entry}.address"), &address) else {
+                    return Store::Files { path: PathBuf::new() };
+                };
+                let ca_file = ca_file.map(|path| self.path(&format!("{entry}.ca_file"), &path));
+                let auth = self.openbao_auth(&format!("{entry}.auth"), auth);
+                Store::OpenBao(Box::new(OpenBao { address, mount, prefix, namespace, ca_file, auth }))
+            }
+            said::Store::AwsSecretsmanager { .. } => {
                 let kind = format!("{entry}.kind");
                 self.fault(&kind, format!("`{kind}` is not available in this version"), None);
                 Store::Files { path: PathBuf::new() }
             }
+        }
+    }
+
+    fn openbao_address(&mut self, key: &str, said: &str) -> Option<EndpointUrl> {
+        self.address(key, said, |text| {
+            let address = text.parse::<EndpointUrl>()?;
+            let help = "write it without what follows the `?`";
+            let plain = address.url().query().is_none();
+            if plain { Ok(address) } else { Err(NotUsable { what: "has a query", help }) }
+        })
+    }
+
+    fn openbao_auth(&mut self, key: &str, said: said::OpenbaoAuth) -> Auth {
+        match said {
+            said::OpenbaoAuth::Approle(said::AppRole { role_id, secret_id_file }) => Auth::AppRole {
+                role_id,
+                secret_id_file: self.path(&format!("{key}.approle.secret_id_file"), &secret_id_file),
+            },
+            said::OpenbaoAuth::TokenFile(path) => Auth::TokenFile(self.path(&format!("{key}.token_file"), &path)),
         }
     }
 

@@ -51,25 +51,30 @@ pub enum Store {
         stale_after: Option<Period>,
     },
     /// OpenBao, or HashiCorp Vault: KV version 2.
-    #[schemars(extend("x-later" = true))]
     Openbao {
-        /// Where it is.
+        /// Where it is: `https`, or `http` to this host alone.
+        #[schemars(extend("examples" = ["https://bao.example.com:8200"]))]
         address: String,
         /// The mount of the KV engine.
-        mount: String,
+        #[schemars(extend("examples" = ["kv"]))]
+        mount: StoredName,
         /// What the paths of our secrets begin with.
         #[serde(default)]
-        prefix: Option<String>,
-        /// The namespace.
+        #[schemars(extend("examples" = ["apps"]))]
+        prefix: Option<StoredName>,
+        /// The namespace of the mount and of the login.
         #[serde(default)]
-        namespace: Option<String>,
+        #[schemars(extend("examples" = ["team-a"]))]
+        namespace: Option<StoredName>,
         /// The certificate authorities that vouch for it. Without one, those of the system.
         #[serde(default)]
+        #[schemars(extend("examples" = ["/etc/bursar/bao-ca.pem"]))]
         ca_file: Option<PathBuf>,
         /// How we log in.
         auth: OpenbaoAuth,
         /// How long a cached value counts as fresh.
         #[serde(default)]
+        #[schemars(extend("x-later" = true, "examples" = ["5m"]))]
         stale_after: Option<Period>,
     },
 }
@@ -89,10 +94,12 @@ pub enum KeySource {
 /// How we log in at OpenBao.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "token_file": "/run/bao/token" }]))]
 pub enum OpenbaoAuth {
-    /// AppRole.
+    /// AppRole, at `auth/approle`.
     Approle(AppRole),
-    /// A token that something else keeps fresh in a file.
+    /// A token that something else keeps fresh in a file. It is read anew for each request.
+    #[schemars(extend("examples" = ["/run/bao/token"]))]
     TokenFile(PathBuf),
 }
 
@@ -100,9 +107,11 @@ pub enum OpenbaoAuth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppRole {
-    /// The role.
+    /// The role's id.
+    #[schemars(extend("examples" = ["5fdb81e2-0c77-4f5b-9e5e-6b8f3f0f8a52"]))]
     pub role_id: String,
-    /// The file that holds the secret id.
+    /// The file that holds the secret id. It is read anew at each login.
+    #[schemars(extend("examples" = ["/etc/bursar/secret-id"]))]
     pub secret_id_file: PathBuf,
 }
 

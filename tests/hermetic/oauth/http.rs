@@ -126,7 +126,7 @@ async fn a_handshake_that_never_comes_ends_with_its_own_time_limit() {
     let url = fake.url("/token").replace("http:", "https:");
     let settings = Settings { connect_timeout: Duration::from_millis(50), ..settings(&url) };
     let failure = endpoint(settings).fetch(&ask("read", &[])).await.unwrap_err();
-    assert!(failure.to_string().contains("within `connect_timeout`"), "{failure}");
+    assert!(failure.to_string().contains("(`connect_timeout`)"), "{failure}");
 }
 
 #[tokio::test]

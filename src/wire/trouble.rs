@@ -3,23 +3,28 @@
 
 use std::error::Error;
 use std::io;
-use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// The trouble with a request to `host` that had `timeout`, as one line without anything that was sent.
-pub(super) fn in_words(error: &reqwest::Error, host: &str, timeout: Duration) -> String {
+use super::Times;
+
+/// The trouble with a request to `host` that had `times`, as one line without anything that was sent.
+pub(super) fn in_words(error: &reqwest::Error, host: &str, times: Times) -> String {
     if let Some(tls) = find::<rustls::Error>(error) {
         return tls_in_words(tls, host);
     }
     if error.is_dns() {
         return format!("the name of `{host}` cannot be resolved: check the name and this host's resolver");
     }
+    let within = |ms: u128, key: &str| {
+        if times.configured { format!("{ms} ms (`{key}`)") } else { format!("{ms} ms") }
+    };
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => {
-            format!("no connection to `{host}` within `connect_timeout`: is it up, does a firewall drop the packets?")
+            let within = within(times.connect.as_millis(), "connect_timeout");
+            format!("no connection to `{host}` within {within}: is it up, does a firewall drop the packets?")
         }
-        (true, false) => format!("no whole answer from `{host}` within {} ms (`timeout`)", timeout.as_millis()),
+        (true, false) => format!("no whole answer from `{host}` within {}", within(times.whole.as_millis(), "timeout")),
         (false, true) => format!("no connection to `{host}`: {}", cause(error)),
         (false, false) => format!("the connection to `{host}` broke before the answer was whole: {}", cause(error)),
     }

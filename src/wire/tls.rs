@@ -1,5 +1,5 @@
-//! (E) TLS roots: the system's, read once, and a provider's own. One rustls configuration is shared by all
-//! providers without roots of their own.
+//! (E) TLS roots: the system's, read once, and a server's own. One rustls configuration is shared by all
+//! servers without roots of their own.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Which certificate authorities vouch for a provider.
+/// Which certificate authorities vouch for a server.
 #[derive(Clone, Debug, Default)]
 pub enum Roots {
     /// Those of the operating system.
@@ -66,11 +66,23 @@ impl Tls {
         }
     }
 
+    /// The configuration for `roots` where plain http is spoken, if `is_plain`, and https otherwise.
+    ///
+    /// # Errors
+    /// [`NoTls`], as [`Self::config`].
+    pub fn config_for(&self, roots: &Roots, is_plain: bool) -> Result<ClientConfig, NoTls> {
+        match self.config(roots) {
+            // Plain http to loopback needs no authority; where the host has none, https from there is refused.
+            Err(NoTls::NoSystemRoots) if is_plain => Self::that_trusts_nobody(),
+            config => config,
+        }
+    }
+
     /// A configuration under which every certificate is refused.
     ///
     /// # Errors
     /// [`NoTls::NoVersions`].
-    pub(super) fn that_trusts_nobody() -> Result<ClientConfig, NoTls> {
+    fn that_trusts_nobody() -> Result<ClientConfig, NoTls> {
         client_config(Arc::new(RootCertStore::empty()))
     }
 }
@@ -92,7 +104,7 @@ fn client_config(roots: Arc<RootCertStore>) -> Result<ClientConfig, NoTls> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTls {
     /// The system has no certificate authorities.
-    #[error("the system has no certificate authorities: install `ca-certificates`, or set `ca_file` for the provider")]
+    #[error("the system has no certificate authorities: install `ca-certificates`, or set `ca_file`")]
     NoSystemRoots,
     /// The library offers no protocol version: a fault of this program.
     #[error("the TLS library offers no protocol version")]
