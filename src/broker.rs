@@ -30,6 +30,7 @@ use crate::audit::{
     TraceId,
 };
 use crate::crypto::Random;
+use crate::events::{Bus, What};
 use crate::fault::{Faults, counted};
 use crate::kept;
 use crate::name::{Name, StoredName};
@@ -102,6 +103,7 @@ pub struct Broker {
     draining: AtomicBool,
     counts: Counts,
     tracer: Tracer,
+    events: Bus,
     kept: Arc<kept::Engine>,
 }
 
@@ -143,8 +145,15 @@ impl Broker {
     ) -> Self {
         let (reloading, requests, draining, counts, tracer) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
-        let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random)));
-        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, kept }
+        let events = Bus::default();
+        let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random), events.clone()));
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, events, kept }
+    }
+
+    /// Where is told what has happened to what workloads have.
+    #[must_use]
+    pub const fn events(&self) -> &Bus {
+        &self.events
     }
 
     /// The secrets that are held.
@@ -269,6 +278,9 @@ impl Broker {
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
         let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;
         let stored = self.store(&place, value).await;
+        if stored.is_ok() {
+            self.kept.written(&place);
+        }
         // It may be the credential for which a provider has refused us.
         rules.providers.values().for_each(|provider| provider.forgive());
         // A crash here leaves an intent without outcome: the store says whether the version became Current.
@@ -298,6 +310,7 @@ impl Broker {
         let provider = case.known(&rules, &permit, name).await?;
         // An intent and an outcome for each token.
         let revoked = provider.revoke(Actor::Workload(&permit.access().who), REVOKE_WITHIN).await?;
+        self.events.publish(What::Revoked, Resource::Provider(name.clone()));
         let word = revoked.failure.as_ref().map_or("ok", Failure::code);
         let detail = format!("{} of {} tokens ended at the provider", revoked.ended, revoked.tokens);
         let decision = case.record(&permit, word, &detail).await?.decision();
@@ -379,6 +392,7 @@ impl Broker {
         // A file that was mended is no change of the rules: a provider is kept, and with it what it had been refused for.
         rules.providers.values().for_each(|provider| provider.forgive());
         self.rules.store(Arc::new(rules));
+        self.events.publish(What::Reloaded, Resource::Agent);
         Ok(())
     }
 

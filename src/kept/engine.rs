@@ -13,9 +13,10 @@ use super::{Begun, Kept, Unavailable, Unobtained};
 use crate::access::{Access, Action, Permit, Resource, SecretId};
 use crate::account::{Freshness, Lease, Terms};
 use crate::crypto::Random;
+use crate::events::{Bus, What};
 use crate::name::Name;
 use crate::retry::Backoff;
-use crate::store::{Place, Shelf, Stage, StoreError, Which};
+use crate::store::{Place, Shelf, Stage, StoreError, VersionId, Which};
 use crate::time::Clock;
 
 /// The longest time between two looks at what is due, so that refresh resumes after suspend.
@@ -33,19 +34,33 @@ const MOST_READS: usize = 32;
 pub struct Engine {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    events: Bus,
     cache: Cache,
     /// By store: one that hangs does not take the turns of the others.
     turns: Mutex<HashMap<Name, Arc<Semaphore>>>,
-    /// Wakes the refresh loop when a value has landed.
+    /// Wakes the refresh loop when a value has landed, or somebody begins to wait for one.
     landed: Notify,
 }
 
 impl Engine {
-    /// An engine that holds nothing yet.
+    /// An engine that holds nothing yet, and tells `events` of what it sees to have changed.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>, events: Bus) -> Self {
         let (cache, turns, landed) = Default::default();
-        Self { clock, random, cache, turns, landed }
+        Self { clock, random, events, cache, turns, landed }
+    }
+
+    /// bursar itself has written to `place`: what is held of it is read anew, and who waits or listens hears of it.
+    pub fn written(self: &Arc<Self>, place: &Place) {
+        let held = self.cache.of(place);
+        if !held.iter().any(|entry| entry.which == Which::Current) {
+            self.events.publish(What::Rotated, resource(place));
+        }
+        for entry in held {
+            if let Some(takeoff) = entry.written() {
+                self.launch(entry, takeoff);
+            }
+        }
     }
 
     /// The value that `permit` allows: held, or read from the store, in one read for all who ask for the same.
@@ -69,9 +84,23 @@ impl Engine {
         }
     }
 
+    /// Returns once the current version of what `permit` allows is none of `held`, or cannot be had. Nothing of it is
+    /// handed over, and while somebody waits it is read anew at its own pace, as while it is asked for.
+    pub async fn other_than(self: &Arc<Self>, permit: &Permit, shelf: &Shelf, held: &[VersionId]) {
+        let Ok(place) = place_of(permit.access(), shelf) else { return };
+        let mut landings = self.cache.entry(&place, &Which::Current).landings();
+        self.landed.notify_one();
+        while let Ok(good) = self.good(&place, &Which::Current).await {
+            let is_held = held.iter().any(|id| id.as_str() == &*good.kept.version);
+            if !is_held || landings.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     async fn good(self: &Arc<Self>, place: &Place, which: &Which) -> Result<Good, Unavailable> {
         let entry = self.cache.entry(place, which);
-        let landed = match entry.ask(place.store.change_counter(), self.clock.now()) {
+        let landed = match entry.ask(self.clock.now()) {
             Answer::Serve(good) => return Ok(good),
             Answer::ServeAndRead(good, takeoff) => {
                 self.launch(entry, takeoff);
@@ -86,7 +115,7 @@ impl Engine {
         };
         match landing_of(landed).await {
             Ok(kept) => Ok(Good { kept, freshness: Freshness::Fresh }),
-            Err(why) => entry.after_all(place.store.change_counter(), self.clock.now()).ok_or(why),
+            Err(why) => entry.after_all(self.clock.now()).ok_or(why),
         }
     }
 
@@ -95,7 +124,7 @@ impl Engine {
         let now = self.clock.now();
         let mut soonest = None;
         for entry in self.cache.sweep(now) {
-            let (takeoff, wait) = entry.due(entry.place.store.change_counter(), now);
+            let (takeoff, wait) = entry.due(now);
             soonest = [soonest, wait].into_iter().flatten().min();
             if let Some(takeoff) = takeoff {
                 self.launch(entry, takeoff);
@@ -110,18 +139,27 @@ impl Engine {
         tokio::spawn(async move {
             let store = &entry.place.store;
             // Before the read: what changes during it is read again.
-            let (changes, reread_after) = (store.change_counter(), store.reread_after());
+            let (changes, reread_after) = (entry.changes(), store.reread_after());
             let begun = Begun { at: engine.clock.now(), changes, reread_after, dice: engine.dice() };
             let landing = engine.read(&entry, begun).await;
             let unknown = matches!((&landing, &entry.which), (Err(_), Which::Id(_)));
             let backoff = Backoff { most: BACKOFF.most.min(reread_after), ..BACKOFF };
             let again = |in_a_row| backoff.after(in_a_row, engine.dice());
-            entry.land(takeoff, landing, changes, engine.clock.now(), again);
+            let news = entry.land(takeoff, landing, changes, engine.clock.now(), again);
+            if let (Some(what), Which::Current) = (news, &entry.which) {
+                engine.events.publish(what, resource(&entry.place));
+            }
             if unknown {
                 // Anybody may name any version: what is none takes no room.
                 engine.cache.forget(&entry);
             }
             engine.landed.notify_one();
+            // What bursar wrote meanwhile may have come too late for this read.
+            if entry.changes().ours != changes.ours
+                && let Some(takeoff) = entry.take_off()
+            {
+                engine.launch(entry, takeoff);
+            }
         });
     }
 
@@ -174,6 +212,11 @@ pub async fn keep_ahead(engine: Arc<Engine>) {
             () = engine.landed.notified() => {}
         }
     }
+}
+
+/// What is told of: whatever entries name that place.
+fn resource(place: &Place) -> Resource {
+    Resource::Secret(SecretId::Stored(place.store_name.clone(), place.name.clone()))
 }
 
 /// Where the secret stands that was allowed, and no other.

@@ -31,8 +31,8 @@ struct Kept {
     created: Wall,
     /// When the store was asked for it.
     asked: Moment,
-    /// How many changes the store had counted then.
-    changes: Option<u64>,
+    /// What had been written to its place then.
+    changes: Changes,
     /// When it begins to be read anew.
     ahead: Deadline,
     /// From when on it has to be.
@@ -41,11 +41,20 @@ struct Kept {
     ends: Deadline,
 }
 
+/// What has been written to a secret's place, as far as it is counted: when it is another, what was read is of the past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Changes {
+    /// By the store, where it counts: whatever was written to it, by whom ever.
+    counted: Option<u64>,
+    /// By bursar, to this secret.
+    ours: u64,
+}
+
 /// How a read was begun: what its result is kept by.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     at: Moment,
-    changes: Option<u64>,
+    changes: Changes,
     reread_after: Duration,
     /// Uniform in 0..=65535: a fleet that started together does not ask together.
     dice: u16,
@@ -73,9 +82,9 @@ impl Kept {
         })
     }
 
-    /// How fresh it is, `changes` being what the store counts now and `failing` whether it was last read in vain; none
+    /// How fresh it is, `changes` being what has been written by now and `failing` whether it was last read in vain; none
     /// where it may not be served without being read anew.
-    fn freshness(&self, changes: Option<u64>, failing: bool, now: Moment) -> Option<Freshness> {
+    fn freshness(&self, changes: Changes, failing: bool, now: Moment) -> Option<Freshness> {
         let due = self.changes != changes || self.due.passed(now);
         match (due, failing) {
             _ if self.ends.passed(now) => None,

@@ -11,6 +11,7 @@ use super::*;
 use crate::access::{Access, Action, Grounds, Resource, Role, SecretId, Workload};
 use crate::account::{Lease, Terms};
 use crate::crypto::{Digest, SystemRandom};
+use crate::events::{Bus, Event, Hearing, What};
 use crate::name::StoredName;
 use crate::store::{
     Attempt, Notes, Place, Reserved, Shelf, Stage, Stages, Store, StoreError, VersionId, Versions, Which,
@@ -121,17 +122,18 @@ struct Scene {
     clock: Arc<ManualClock>,
     engine: Arc<Engine>,
     shelf: Shelf,
+    heard: Hearing,
 }
 
 impl Scene {
     fn new() -> Self {
-        let (store, clock) = (Arc::<Fake>::default(), Arc::<ManualClock>::default());
+        let (store, clock, events) = (Arc::<Fake>::default(), Arc::<ManualClock>::default(), Bus::default());
         store.put("v1", b"first");
-        let engine = Arc::new(Engine::new(Arc::<ManualClock>::clone(&clock), Arc::new(SystemRandom)));
+        let engine = Arc::new(Engine::new(Arc::<ManualClock>::clone(&clock), Arc::new(SystemRandom), events.clone()));
         let mut shelf = Shelf::default();
         shelf.stores.insert("local".parse().unwrap(), Arc::<Fake>::clone(&store));
         shelf.entries.insert("api-key".parse().unwrap(), ("local".parse().unwrap(), "stripe/api-key".parse().unwrap()));
-        Self { store, clock, engine, shelf }
+        Self { store, clock, engine, shelf, heard: events.listen() }
     }
 
     async fn get(&self) -> Result<Lease, Unavailable> {
@@ -300,6 +302,93 @@ async fn bytes_that_are_no_text_are_refused() {
 }
 
 #[tokio::test]
+async fn what_changes_and_what_is_gone_is_told_once_and_what_is_new_to_us_is_not() {
+    let mut scene = Scene::new();
+    drop(scene.get().await.unwrap());
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    assert_eq!(scene.heard.next().now_or_never(), None, "nothing has changed");
+    scene.store.put("v2", b"second");
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    *scene.store.value.lock().unwrap() = None;
+    scene.pass(301);
+    assert!(scene.get().await.is_err());
+    scene.pass(301);
+    assert!(scene.get().await.is_err());
+    scene.store.put("v3", b"third");
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    let resource: Resource = Resource::Secret("local/stripe/api-key".parse().unwrap());
+    for what in [What::Rotated, What::Retired, What::Rotated] {
+        assert_eq!(scene.heard.next().now_or_never().unwrap(), Some(Event { what, resource: resource.clone() }));
+    }
+    assert_eq!(scene.heard.next().now_or_never(), None);
+}
+
+#[tokio::test]
+async fn what_bursar_itself_writes_is_read_at_once_and_told_whether_it_is_held_or_not() {
+    let mut scene = Scene::new();
+    let place = scene.shelf.find(&"api-key".parse().unwrap()).unwrap();
+    scene.engine.written(&place);
+    assert_eq!(scene.heard.next().now_or_never().unwrap().unwrap().what, What::Rotated);
+    assert_eq!(scene.store.reads(), 0, "nobody has it");
+    drop(scene.get().await.unwrap());
+    scene.store.put("v2", b"second");
+    scene.engine.written(&place);
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh), "though it was fresh, and nothing is counted");
+    assert_eq!(scene.heard.next().now_or_never().unwrap().unwrap().what, What::Rotated);
+    assert_eq!(scene.store.reads(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_is_told_of_another_version_and_the_store_is_read_at_its_own_pace_meanwhile() {
+    let scene = Scene::new();
+    let (permit, held) =
+        (permit(Action::Secret, Resource::Secret("api-key".parse().unwrap())), ["v1".parse().unwrap()]);
+    let mut waiting = std::pin::pin!(scene.engine.other_than(&permit, &scene.shelf, &held));
+    let mut look = async |seconds| {
+        scene.pass(seconds);
+        scene.engine.look_ahead();
+        for _ in 0..8 {
+            if waiting.as_mut().now_or_never().is_some() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
+    };
+    assert!(!look(0).await);
+    assert_eq!(scene.store.reads(), 1);
+    assert!(!look(100).await && !look(100).await);
+    assert_eq!(scene.store.reads(), 1, "it is not due");
+    assert!(!look(60).await);
+    assert_eq!(scene.store.reads(), 2, "nobody asks, but somebody waits");
+    scene.store.down.store(true, Ordering::SeqCst);
+    assert!(!look(260).await, "a store that is down changes nothing");
+    scene.store.down.store(false, Ordering::SeqCst);
+    scene.store.put("v2", b"second");
+    assert!(look(260).await);
+}
+
+#[tokio::test]
+async fn who_has_waited_and_gone_leaves_nothing_in_use() {
+    let scene = Scene::new();
+    let (permit, held) =
+        (permit(Action::Secret, Resource::Secret("api-key".parse().unwrap())), ["v1".parse().unwrap()]);
+    let waits = tokio::time::timeout(Duration::from_millis(1), scene.engine.other_than(&permit, &scene.shelf, &held));
+    assert!(waits.await.is_err());
+    scene.pass(260);
+    scene.engine.look_ahead();
+    settle().await;
+    let reads = scene.store.reads();
+    scene.pass(260);
+    scene.engine.look_ahead();
+    settle().await;
+    assert_eq!(scene.store.reads(), reads, "nobody asks or waits");
+}
+
+#[tokio::test]
 async fn a_permit_for_something_else_opens_nothing() {
     let scene = Scene::new();
     let secret = |id: &str| Resource::Secret(id.parse::<SecretId>().unwrap());
@@ -322,7 +411,7 @@ fn the_oldest_makes_way_when_there_is_no_more_room() {
     };
     for nth in 0..=cache::MOST_KEPT {
         clock.advance(Duration::from_secs(1));
-        drop(cache.entry(&place(nth), &Which::Current).ask(None, clock.now()));
+        drop(cache.entry(&place(nth), &Which::Current).ask(clock.now()));
     }
     assert_eq!(cache.len(), cache::MOST_KEPT);
 }
