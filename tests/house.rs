@@ -228,7 +228,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
-    ("kept/mod.rs", "whether a value is text"),
+    ("kept/parts.rs", "whether a value is text, and the member of it that is meant"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Changes, Kept, MOST_STALE, Unavailable};
+use super::{Changes, Kept, Look, MOST_STALE, Unavailable};
 use crate::account::Freshness;
 use crate::events::What;
 use crate::name::{Name, StoredName};
@@ -247,6 +247,21 @@ impl Entry {
         takeoff.0.send_replace(Some(told));
         self.landings.send_replace(());
         news
+    }
+
+    /// How it is now.
+    pub(super) fn look(&self, now: Moment) -> Look {
+        let changes = self.changes();
+        let state = lock(&self.state);
+        let failed = state.last_failure(changes);
+        let known = state.kept.as_ref().filter(|kept| !kept.ends.passed(now));
+        Look {
+            known: known.map(|kept| (Arc::clone(&kept.version), kept.created, now.since(kept.asked))),
+            freshness: state.good(changes, now).map(|good| good.freshness),
+            failures: failed.map_or(0, |failed| failed.in_a_row),
+            failed: failed.map(|failed| (failed.why.clone(), failed.again.left(now))),
+            waiting: self.landings.receiver_count(),
+        }
     }
 
     /// Whether there is nothing in it that could be served, or nobody asked for it in the time that it could be.

@@ -14,7 +14,7 @@ use crate::crypto::{Digest, SystemRandom};
 use crate::events::{Bus, Event, Hearing, What};
 use crate::name::StoredName;
 use crate::store::{
-    Attempt, Notes, Place, Reserved, Shelf, Stage, Stages, Store, StoreError, VersionId, Versions, Which,
+    Attempt, Entry, Notes, Place, Reserved, Shelf, Stage, Stages, Store, StoreError, VersionId, Versions, Which,
 };
 use crate::time::{Clock, ManualClock};
 
@@ -132,7 +132,9 @@ impl Scene {
         let engine = Arc::new(Engine::new(Arc::<ManualClock>::clone(&clock), Arc::new(SystemRandom), events.clone()));
         let mut shelf = Shelf::default();
         shelf.stores.insert("local".parse().unwrap(), Arc::<Fake>::clone(&store));
-        shelf.entries.insert("api-key".parse().unwrap(), ("local".parse().unwrap(), "stripe/api-key".parse().unwrap()));
+        let (store_name, name) = ("local".parse().unwrap(), "stripe/api-key".parse().unwrap());
+        let whole = Entry { store: store_name, name, field: None, encoding: None };
+        shelf.entries.insert("api-key".parse().unwrap(), whole);
         Self { store, clock, engine, shelf, heard: events.listen() }
     }
 
@@ -295,10 +297,28 @@ async fn what_is_not_served_is_not_read_by_its_id_and_takes_no_room() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_refused() {
-    let scene = Scene::new();
-    scene.store.put("v2", b"\xff\xfe");
-    assert!(matches!(scene.get().await, Err(Unavailable::NotText)));
+async fn entries_of_one_place_share_its_read_and_one_that_it_does_not_fit_takes_nothing_away() {
+    let mut scene = Scene::new();
+    scene.store.put("v2", br#"{"user":"app"}"#);
+    let field = |field: &str| Some(field.into());
+    let entry = scene.shelf.entries.values_mut().next().unwrap();
+    entry.field = field("password");
+    assert!(matches!(scene.get().await, Err(Unavailable::Missing(_))));
+    scene.shelf.entries.values_mut().next().unwrap().field = field("user");
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh));
+    assert_eq!(scene.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn a_store_is_read_at_the_pace_that_is_configured() {
+    let mut scene = Scene::new();
+    scene.shelf.fresh_for.insert("local".parse().unwrap(), Duration::from_secs(10));
+    let lease = scene.get().await.unwrap();
+    let Terms::Secret(terms) = lease.account().terms else { panic!("no secret") };
+    assert_eq!(terms.reread_after, Duration::from_secs(10));
+    scene.store.put("v2", b"second");
+    scene.pass(10);
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh));
 }
 
 #[tokio::test]
@@ -408,6 +428,7 @@ fn the_oldest_makes_way_when_there_is_no_more_room() {
         store_name: "local".parse().unwrap(),
         store: Arc::<Fake>::clone(&store),
         name: format!("s{nth}").parse().unwrap(),
+        fresh_for: None,
     };
     for nth in 0..=cache::MOST_KEPT {
         clock.advance(Duration::from_secs(1));
