@@ -189,7 +189,9 @@ impl Progress {
         }
         let parts = Arc::clone(&self.0);
         response.map(|body| {
-            Body::from_stream(body.into_data_stream().inspect(move |_| drop(parts.fetch_add(2, Ordering::Relaxed))))
+            Body::from_stream(body.into_data_stream().inspect(move |_| {
+                parts.fetch_add(2, Ordering::Relaxed);
+            }))
         })
     }
 
