@@ -216,7 +216,7 @@ fn accept(globals: &Globals, store: &Name) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))
 }
