@@ -1,4 +1,4 @@
-//! S1 and S3: the agent through its real socket, beside its floors, in one run.
+//! S1 and S3: the agent through its real socket, asked for a token and for a secret, beside its floors, in one run.
 //!
 //! `cargo bench --bench socket [-- --quick] [--floors] [--rounds N] [--connections N,N…]
 //! [--build NAME,PROGRAM]… [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
