@@ -140,8 +140,7 @@ fn one(store: &meant::Store, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -
     match store {
         meant::Store::Sealed { path, key } => {
             let lock = Locked::take(path)?;
-            let key = key_source(key)?.load(&lock, &**random)?;
-            Ok(Arc::new(SealedStore::open(lock, &key, Arc::clone(clock), Arc::clone(random))?))
+            Ok(Arc::new(SealedStore::open(lock, key_source(key)?, Arc::clone(clock), Arc::clone(random))?))
         }
         meant::Store::Files { path } => Ok(Arc::new(FilesStore::open(path)?)),
         meant::Store::OpenBao(bao) => Ok(Arc::new(openbao(bao, clock, random)?)),
