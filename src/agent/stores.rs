@@ -162,7 +162,7 @@ fn openbao(bao: &OpenBao, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> R
     OpenBaoStore::new(settings, tls, Arc::clone(clock), Arc::clone(random))
 }
 
-fn key_source(key: &StoreKey) -> Result<KeySource, StoreError> {
+pub(super) fn key_source(key: &StoreKey) -> Result<KeySource, StoreError> {
     match key {
         StoreKey::File { path, made } => Ok(KeySource::File { path: path.clone(), make: *made }),
         StoreKey::Credential(name) => match systemd::credential(name) {

@@ -120,7 +120,8 @@ fn lines() -> Vec<Vec<u8>> {
     for (nth, effect) in upkeep.into_iter().enumerate() {
         let (index, second) = (405_030 + 2 * nth as u64, 7_400 + nth as i64);
         add(index, at(second, 0), &body(&Record::Intent(Intent { actor: Actor::Offline(0), effect })));
-        let result = OutcomeOf::Done { detail: ["01JD3Z", "41 values", "41 values", &standing().id][nth] };
+        let id = standing().id;
+        let result = OutcomeOf::Done { detail: ["01JD3Z", "41 values", "41 values", &id][nth] };
         let outcome = Outcome { intent: index, result, took: Duration::from_micros(2_044) };
         add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
     }

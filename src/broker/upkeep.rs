@@ -73,7 +73,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn import(&self, peer: &Peer, id: &SecretId, how: Import<'_>) -> Result<Done<Imported>, Refused> {
+    pub async fn import(&self, peer: &Peer, id: &SecretId, how: Import) -> Result<Done<Imported>, Refused> {
         let rules = self.rules.load_full();
         let case = Case { broker: self, peer, action: Action::Put, trace: None };
 
@@ -81,7 +81,7 @@ impl Broker {
         let place = case.place(&rules, &permit, id).await?;
         let read = match how.from {
             import::From::Value(value) => Ok(value),
-            import::From::Stored(from) => case.read_for_copy(&rules, from).await?,
+            import::From::Stored(from) => case.read_for_copy(&rules, &from).await?,
         };
         let compared = match read {
             Ok(value) => import::same_at(&place, &value).await.map(|same| (value, same)),

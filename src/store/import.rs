@@ -8,20 +8,20 @@ use crate::secret::Secret;
 
 /// What is to be put, and whether only to say what would be.
 #[derive(Debug)]
-pub struct Import<'a> {
+pub struct Import {
     /// Where it comes from.
-    pub from: From<'a>,
+    pub from: From,
     /// Nothing is put.
     pub dry_run: bool,
 }
 
 /// Where an imported value comes from.
 #[derive(Debug)]
-pub enum From<'a> {
+pub enum From {
     /// It is here.
     Value(Secret),
     /// Another store of the configuration has it.
-    Stored(&'a SecretId),
+    Stored(SecretId),
 }
 
 /// What became of an imported secret.

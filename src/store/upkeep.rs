@@ -93,7 +93,8 @@ impl Checked {
         self.damage.is_empty()
     }
 
-    pub(super) fn found(&mut self, secret: Option<&str>, what: impl Into<String>) {
+    /// Adds what is not as it was written: of `secret`, or of the store.
+    pub fn found(&mut self, secret: Option<&str>, what: impl Into<String>) {
         self.damage.push(Damage { secret: secret.map(ToOwned::to_owned), what: what.into() });
     }
 }

@@ -345,6 +345,7 @@ mod tests {
     use super::*;
     use crate::crypto::SystemRandom;
     use crate::store::{Attempt, Notes, VersionId};
+    use crate::time::Wall;
 
     fn books(folder: &tempfile::TempDir) -> Books {
         let key = SealKey::derive(&Secret::new(vec![1; 32]), "store").unwrap();
