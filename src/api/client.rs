@@ -142,8 +142,7 @@ impl Call {
     ) -> Result<Answer, NoAnswer> {
         let broken = |why: &dyn std::fmt::Display| NoAnswer::Broken { socket: socket.to_owned(), why: why.to_string() };
         let late = || NoAnswer::Late(socket.to_owned());
-        let (parts, body, driver) =
-            tokio::time::timeout(PATIENCE, self.ask(socket)).await.map_err(|_| late())??;
+        let (parts, body, driver) = tokio::time::timeout(PATIENCE, self.ask(socket)).await.map_err(|_| late())??;
         let granted = parts.status.is_success();
         let (mut body, mut refusal) = (body, Vec::new());
         while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(|_| late())? {

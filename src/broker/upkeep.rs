@@ -9,8 +9,8 @@ use crate::fault::counted;
 use crate::name::Name;
 use crate::peer::Peer;
 use crate::secret::Secret;
-use crate::store::sealed::Copied;
 use crate::store::import::{self, Import, Imported};
+use crate::store::sealed::Copied;
 use crate::store::upkeep::{Checked, NewKey, Rekeyed, not_ours};
 use crate::store::{self, Store, StoreError, Upkeep, VersionId, Which};
 

@@ -61,7 +61,9 @@ impl Import {
         let source = self.source(|name| stores.contains_key(name)).map_err(|why| failed(&why))?;
         let names = match &source {
             Source::Directory(folder) => listed(folder)?,
-            Source::Store(name) => stores.get(name).into_iter().flatten().filter_map(|name| name.parse().ok()).collect(),
+            Source::Store(name) => {
+                stores.get(name).into_iter().flatten().filter_map(|name| name.parse().ok()).collect()
+            }
         };
         let ask = |name: &StoredName, id: &SecretId| {
             let call = match &source {
@@ -181,7 +183,11 @@ fn summary(lines: &[Line]) -> String {
     let told = ["put", "would_put", "unchanged", "failed", "not_tried"].map(|outcome| (outcome, count(outcome)));
     let told = told.iter().filter(|(_, count)| *count > 0);
     let told = told.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect::<Vec<_>>();
-    format!("{}: {}", counted(lines.len() as u64, "secret"), if told.is_empty() { "none".into() } else { told.join(", ") })
+    format!(
+        "{}: {}",
+        counted(lines.len() as u64, "secret"),
+        if told.is_empty() { "none".into() } else { told.join(", ") }
+    )
 }
 
 fn listed(folder: &FilesStore) -> Result<Vec<StoredName>, Trouble> {

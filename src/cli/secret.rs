@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::ask::{agent_answers, as_application, as_operator, granted};
 use super::offline::{on_stores, runtime};
-use super::{editor, import};
 use super::{Exit, Globals, Outcome, Trouble, show};
+use super::{editor, import};
 use crate::access::{Action, Resource, SecretId};
 use crate::agent::Rooms;
 use crate::api::client::Call;

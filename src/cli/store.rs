@@ -123,7 +123,8 @@ fn rekey(globals: &Globals, name: &Name, key: Option<&Path>, credential: bool) -
 /// The text of a key, from a file that is its owner's alone.
 fn read_key(path: &Path) -> Result<Secret, Trouble> {
     let read = File::open(path).and_then(|file| Secret::read_from(file, 2 * 32 + 2));
-    let text = read.map_err(|error| Trouble::failed(format!("the key `{}` cannot be read: {error}", path.display())))?;
+    let text =
+        read.map_err(|error| Trouble::failed(format!("the key `{}` cannot be read: {error}", path.display())))?;
     match key::parse(&text) {
         Some(_) => Ok(text),
         None => Err(Trouble::failed(format!(
@@ -148,7 +149,10 @@ fn back_up(globals: &Globals, name: &Name, out: &Path) -> Outcome {
         show::json(&json!({ "file": out, "checked": checked }))?;
     } else {
         let (secrets, values) = (counted(checked.secrets, "secret"), counted(checked.values, "value"));
-        show::line(format!("{name}: {secrets} with {values} in `{}`, sealed; keep its key apart from it", out.display()))?;
+        show::line(format!(
+            "{name}: {secrets} with {values} in `{}`, sealed; keep its key apart from it",
+            out.display()
+        ))?;
     }
     Ok(Exit::Done)
 }

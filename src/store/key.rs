@@ -97,6 +97,15 @@ impl KeySource {
         }
     }
 
+    /// Takes the key that was to come next away: nothing is sealed with it.
+    pub(super) fn take_next_away(&self) {
+        match self {
+            // One that stays is not used: the store opens with the other.
+            Self::File { .. } => drop(std::fs::remove_file(self.next_path())),
+            Self::Credential { .. } => {}
+        }
+    }
+
     /// Makes the key that comes next the key; what is left to do by hand, where something is.
     pub(super) fn settle(&self) -> Option<String> {
         let (path, next) = (self.path(), self.next_path());
@@ -211,9 +220,8 @@ fn write_key(path: &Path, key: &Secret) -> Result<(), StoreError> {
     }
     text.push(b'\n');
     // A crash before this is done leaves no new key, and nothing that is sealed with it.
-    durable::replace(path, &text, 0o600).map_err(|error| {
-        StoreError::Unavailable(format!("cannot write the store key `{}`: {error}", path.display()))
-    })
+    durable::replace(path, &text, 0o600)
+        .map_err(|error| StoreError::Unavailable(format!("cannot write the store key `{}`: {error}", path.display())))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> StoreError {

@@ -65,7 +65,8 @@ impl SealedStore {
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
         let (now, next) = (source.load(&lock, &*random)?, source.load_next());
-        let keys = Keys { now: derived(&now)?, next: next.as_ref().ok().and_then(Option::as_ref).map(derived).transpose()? };
+        let keys =
+            Keys { now: derived(&now)?, next: next.as_ref().ok().and_then(Option::as_ref).map(derived).transpose()? };
         let mut books = Books::open(lock, keys, Arc::clone(&random)).map_err(|why| next.err().unwrap_or(why))?;
         if books.is_by_next() {
             settle(&mut books, &source);
@@ -215,7 +216,10 @@ fn rekey(books: &mut Books, source: &KeySource, to: &NewKey, random: &dyn Random
         return Err(StoreError::Setup(format!("its key was changed before, and that has to be ended first: {to_do}")));
     }
     let key = derived(&source.lay_next(to, random)?)?;
-    let values = books.rekey(key).map_err(|why| not_rekeyed(why, source))?;
+    let values = match books.rekey(key) {
+        Ok(values) => values,
+        Err(why) => return Err(not_rekeyed(why, source, books.is_doubtful())),
+    };
     let to_do = settle(books, source);
     let key = if to_do.is_some() { source.next_path() } else { source.path().to_owned() };
     Ok(Rekeyed { values, key: key.display().to_string(), to_do })
@@ -234,16 +238,19 @@ fn settle(books: &mut Books, source: &KeySource) -> Option<String> {
     to_do
 }
 
-fn not_rekeyed(why: StoreError, source: &KeySource) -> StoreError {
-    let which = format!("the key is still `{}`", source.path().display());
+/// `why`, with what the key is now. Where nothing can be sealed with the key that was to come, it is taken away.
+fn not_rekeyed(why: StoreError, source: &KeySource, is_doubtful: bool) -> StoreError {
+    let which = if is_doubtful {
+        let (path, next) = (source.path().display(), source.next_path());
+        format!("keep `{path}` and `{}`: the store opens with the one that it is sealed with", next.display())
+    } else {
+        source.take_next_away();
+        format!("the key is still `{}`", source.path().display())
+    };
     match why {
         StoreError::Damaged(what) => StoreError::Damaged(format!("{what}; {which}")),
         StoreError::Invalid(what) => StoreError::Invalid(format!("{what}; {which}")),
-        StoreError::Unavailable(what) => StoreError::Unavailable(format!(
-            "{what}; keep `{}` and `{}`: the store opens with the one that it is sealed with",
-            source.path().display(),
-            source.next_path().display()
-        )),
+        StoreError::Unavailable(what) => StoreError::Unavailable(format!("{what}; {which}")),
         StoreError::NotFound(_)
         | StoreError::Fenced(_)
         | StoreError::Taken(..)

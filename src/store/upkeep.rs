@@ -4,9 +4,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::sealed::Copied;
 use crate::fault::counted;
 use crate::name::Name;
-use super::sealed::Copied;
 use crate::secret::Secret;
 
 /// A store that an operator can look after.

@@ -31,6 +31,7 @@ mod secret;
 mod simulator;
 mod store;
 mod store_conformance;
+mod upkeep;
 
 /// A folder that nobody else gets into, whatever the umask: an agent refuses a configuration that others may write.
 fn private_folder() -> tempfile::TempDir {

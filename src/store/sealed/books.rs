@@ -300,6 +300,11 @@ impl Books {
         self.by_next
     }
 
+    /// Whether it is open what the file holds.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
     /// From here on the key that came next stands where the key stands.
     pub(super) fn settled(&mut self) {
         self.by_next = false;

@@ -26,10 +26,7 @@ pub(super) fn secrets(connection: &Connection) -> rusqlite::Result<Vec<(String, 
 }
 
 /// The versions of `name`, newest first; the inner error where a row is none that this store writes.
-pub(super) fn versions(
-    connection: &Connection,
-    name: &StoredName,
-) -> rusqlite::Result<Result<Vec<Row>, StoreError>> {
+pub(super) fn versions(connection: &Connection, name: &StoredName) -> rusqlite::Result<Result<Vec<Row>, StoreError>> {
     let mut query = connection.prepare(
         "SELECT id, stages, attempt, notes, created, wrapped FROM version WHERE name = ?1 ORDER BY nth DESC",
     )?;
