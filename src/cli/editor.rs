@@ -104,7 +104,7 @@ impl Room {
 }
 
 fn is_in_memory(place: &Path) -> bool {
-    statfs(place).is_ok_and(|found| i64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
+    statfs(place).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
 }
 
 impl Drop for Room {

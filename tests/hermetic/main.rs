@@ -21,6 +21,7 @@ mod corpus;
 mod document;
 mod jwt;
 mod keys;
+mod migrating;
 mod oauth;
 mod peer;
 mod policy;

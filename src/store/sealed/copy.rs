@@ -170,10 +170,11 @@ fn read(
         return Err(damaged(path, &format!("{of}{}", damage.what)));
     }
     if key.is_some() {
-        books.rekey(derived(&now)?).map(drop).or_else(|why| match why {
-            StoreError::Invalid(_) => Ok(()),
-            why => Err(why),
-        })?;
+        match books.rekey(derived(&now)?) {
+            // It was made under the key of now after all.
+            Ok(_) | Err(StoreError::Invalid(_)) => {}
+            Err(why) => return Err(why),
+        }
     }
     Ok((books.id().to_owned(), books.changes(), checked.values))
 }
