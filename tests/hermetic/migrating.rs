@@ -26,7 +26,8 @@ fn the_examples_of_the_page_for_those_who_come_from_elsewhere_pass_a_check() {
         let files = files(example);
         assert_eq!(files.len(), 3, "{example}");
         for (name, text) in files {
-            let agent = "[agent]\nsocket = \"s\"\nadmin_socket = \"a\"\nstate_dir = \"state\"\npolicies = \"policies\"\n";
+            let agent =
+                "[agent]\nsocket = \"s\"\nadmin_socket = \"a\"\nstate_dir = \"state\"\npolicies = \"policies\"\n";
             let before = if name == "bursar.toml" { agent } else { "" };
             fs::write(folder.path().join(name), format!("{before}{text}")).unwrap();
         }
