@@ -6,7 +6,7 @@
 //! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
 //! door can turn into a body.
 //!
-//! What operators do with whole stores, and on the way from one to another, stands in [`upkeep`].
+//! What operators do with whole stores, and on the way from one to another, stands in `upkeep`.
 
 mod case;
 mod catalogue;
