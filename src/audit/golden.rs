@@ -110,6 +110,21 @@ fn lines() -> Vec<Vec<u8>> {
     let result = OutcomeOf::Accepted { id: &standing().id };
     let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
     add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
+    let key = api_key();
+    let upkeep = [
+        Effect::Retire { secret: &key },
+        Effect::Rekey { store: &store },
+        Effect::Backup { store: &store },
+        Effect::Restore { store: &store },
+    ];
+    for (nth, effect) in upkeep.into_iter().enumerate() {
+        let (index, second) = (405_030 + 2 * nth as u64, 7_400 + nth as i64);
+        add(index, at(second, 0), &body(&Record::Intent(Intent { actor: Actor::Offline(0), effect })));
+        let id = standing().id;
+        let result = OutcomeOf::Done { detail: ["01JD3Z", "41 values", "41 values", &id][nth] };
+        let outcome = Outcome { intent: index, result, took: Duration::from_micros(2_044) };
+        add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
+    }
     lines
 }
 

@@ -7,16 +7,20 @@ mod check;
 mod completions;
 mod config;
 mod dev;
+mod editor;
 mod excerpt;
 mod exit;
 mod globals;
+mod import;
 mod man;
+mod offline;
 mod providers;
 mod reload;
 mod revoke;
 mod secret;
 mod show;
 mod status;
+mod store;
 mod token;
 mod watch;
 mod whoami;
@@ -51,6 +55,7 @@ enum Verb {
     Check(check::Check),
     Token(token::Token),
     Secret(secret::Secret),
+    Store(store::Store),
     Whoami(whoami::Whoami),
     Status(status::Status),
     Providers(providers::Providers),
@@ -82,10 +87,11 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 13] = [
+const IDLE: [(&str, &[&str]); 14] = [
     ("token", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
+    ("store", &["socket"]),
     ("status", &["socket"]),
     ("providers", &["socket"]),
     ("reload", &["socket"]),
@@ -112,6 +118,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(&globals),
             Verb::Token(verb) => verb.run(&globals),
             Verb::Secret(verb) => verb.run(&globals),
+            Verb::Store(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
             Verb::Providers(verb) => verb.run(&globals),
@@ -185,7 +192,17 @@ mod tests {
             "token stripe --scope charges:read --scope charges:write --resource https://api.example.com --min-ttl 60s",
             "secret put local/stripe-client",
             "secret list",
+            "secret put local/stripe-client --edit",
+            "secret import --from /run/secrets local --dry-run",
+            "secret import --from vault local/from-vault",
+            "secret retire local/stripe-client --version 01JD-3Z",
             "secret accept local",
+            "store rekey local",
+            "store rekey local --key /etc/bursar/new.key",
+            "store rekey local --key-credential",
+            "store backup local --out /root/local.db",
+            "store restore local --from /root/local.db --key /root/old.key",
+            "store check local --json",
             "whoami --json",
             "--json status",
             "providers",

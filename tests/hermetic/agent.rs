@@ -18,5 +18,6 @@ mod rig;
 mod secrets;
 mod sockets;
 mod uids;
+mod upkeep;
 mod waits;
 mod wire;
