@@ -17,6 +17,7 @@ use crate::time::Wall;
 
 mod exposure;
 
+pub mod aws;
 pub mod files;
 pub mod key;
 pub mod openbao;
