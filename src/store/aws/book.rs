@@ -123,9 +123,10 @@ impl Book {
             )));
         }
         let entries = written.versions.into_iter().map(entry).collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
-        let distinct = entries.iter().enumerate().all(|(nth, entry)| {
-            entries.iter().skip(nth + 1).all(|other| other.version.id != entry.version.id)
-        });
+        let distinct = entries
+            .iter()
+            .enumerate()
+            .all(|(nth, entry)| entries.iter().skip(nth + 1).all(|other| other.version.id != entry.version.id));
         let book = Self { name: name.clone(), entries };
         if distinct { book.versions().map(|_| book) } else { Err(damaged()) }
     }
@@ -144,8 +145,11 @@ impl Book {
             }
             let retired = Stage::Retired.as_str();
             let lines = written.versions.iter_mut().rev();
-            lines.filter(|line| line.stages == retired).find(|line| !line.notes.is_empty()).ok_or_else(too_long)?.notes =
-                BTreeMap::new();
+            lines
+                .filter(|line| line.stages == retired)
+                .find(|line| !line.notes.is_empty())
+                .ok_or_else(too_long)?
+                .notes = BTreeMap::new();
         }
     }
 
@@ -281,7 +285,8 @@ impl Book {
         let free = |id: &VersionId| {
             self.entries.iter().all(|e| e.version.id != *id || e.version.attempt == *attempt && !is_retired(&e.version))
         };
-        let ids = (0_u32..).map(|nth| derived(&["version", self.name.as_str(), current, attempt.as_str(), &nth.to_string()]));
+        let ids =
+            (0_u32..).map(|nth| derived(&["version", self.name.as_str(), current, attempt.as_str(), &nth.to_string()]));
         ids.map(VersionId).filter(free).nth(skip).unwrap_or_else(|| VersionId(derived(&[attempt.as_str()])))
     }
 
@@ -307,7 +312,8 @@ pub(super) fn another_s(aws_id: &str, stage: Stage, created: Wall) -> Result<Ver
     let id = id_of(aws_id);
     let notes = Notes::default().with(Notes::BY, "another")?;
     let notes = if stage == Stage::Pending {
-        notes.with_time(Notes::LEASE_ENDS, Wall::from_micros(created.micros().saturating_add(ANOTHER_S_LEASE_MICROS)))?
+        notes
+            .with_time(Notes::LEASE_ENDS, Wall::from_micros(created.micros().saturating_add(ANOTHER_S_LEASE_MICROS)))?
     } else {
         notes.with_time(Notes::PROMOTED, created)?
     };
@@ -335,7 +341,8 @@ pub(super) fn derived(parts: &[&str]) -> Box<str> {
     }
     let number = u128::from_be_bytes(*Digest::of(&text).bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
     let number = number & !(0xf << 76 | 0x3 << 62) | 0x8 << 76 | 0x2 << 62;
-    let [a, b, c, d, e] = [number >> 96, number >> 80 & 0xffff, number >> 64 & 0xffff, number >> 48 & 0xffff, number & 0xffff_ffff_ffff];
+    let [a, b, c, d, e] =
+        [number >> 96, number >> 80 & 0xffff, number >> 64 & 0xffff, number >> 48 & 0xffff, number & 0xffff_ffff_ffff];
     format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}").into()
 }
 

@@ -116,8 +116,12 @@ mod tests {
         ] {
             assert!(may_be_asked(&good.parse().unwrap()), "{good}");
         }
-        for bad in ["http://10.0.0.1/", "http://secretsmanager.amazonaws.com/", "http://169.254.1.1/", "http://localhost.evil/"]
-        {
+        for bad in [
+            "http://10.0.0.1/",
+            "http://secretsmanager.amazonaws.com/",
+            "http://169.254.1.1/",
+            "http://localhost.evil/",
+        ] {
             assert!(!may_be_asked(&bad.parse().unwrap()), "{bad}");
         }
     }

@@ -46,8 +46,15 @@ pub(super) fn refusal(code: &str, status: u16, asked: Asked<'_>) -> Refusal {
             "AWS denies `secretsmanager:{action}`{on}: give the role the policy of `docs/stores.md` ({code})",
             on = if secret.is_empty() { String::new() } else { format!(" on `{secret}`") }
         )),
-        "ThrottlingException" | "Throttling" | "ThrottledException" | "RequestLimitExceeded" | "RequestThrottled"
-        | "RequestThrottledException" | "TooManyRequestsException" | "SlowDown" | "BandwidthLimitExceeded" => {
+        "ThrottlingException"
+        | "Throttling"
+        | "ThrottledException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "TooManyRequestsException"
+        | "SlowDown"
+        | "BandwidthLimitExceeded" => {
             unavailable(format!("AWS throttles ({code}): ask less often, or have the quota of the account raised"))
         }
         "LimitExceededException" => unavailable(format!(
@@ -64,10 +71,23 @@ pub(super) fn refusal(code: &str, status: u16, asked: Asked<'_>) -> Refusal {
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
             stranger(code, "are refused for their time: check this host's clock")
         }
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" | "InvalidSignatureException"
-        | "SignatureDoesNotMatch" | "IncompleteSignature" | "IncompleteSignatureException" | "AuthFailure"
-        | "MissingAuthenticationToken" | "MissingAuthenticationTokenException" | "OptInRequired"
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "AuthFailure"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "OptInRequired"
         | "NotAuthorized" => stranger(code, "are refused: is the access key active, and the secret key its own?"),
+        _ if status < 300 => unavailable("its answer cannot be read: it was cut off or changed on the way".into()),
+        _ if status == 403 => Refusal::Stranger(StoreError::Setup(format!(
+            "`{action}` is forbidden (status 403, {code}): the AWS credentials of the agent are refused, or lack the \
+             policy of `docs/stores.md`"
+        ))),
         _ if status == 429 => unavailable(format!("AWS throttles (status 429, {code}): ask less often")),
         _ if status >= 500 => unavailable(format!("AWS answers with status {status} ({code}): try again later")),
         _ => setup(format!("AWS refuses `{action}` (status {status}, {code}): check `region` and `endpoint`")),
@@ -101,6 +121,8 @@ mod tests {
         assert!(said("InternalServiceError", 500).contains("Unavailable"));
         assert!(said("DecryptionFailure", 400).contains("kms:Decrypt"));
         assert!(matches!(refusal("ExpiredTokenException", 400, ASKED), Refusal::Stranger(_)));
+        assert!(said("", 200).contains("Unavailable"), "what was done may have been done");
+        assert!(said("", 403).contains("docs/stores.md"));
         assert!(said("Whatever", 418).contains("Setup"));
     }
 

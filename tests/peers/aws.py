@@ -14,6 +14,8 @@ os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "3" if VERIFY else "inf"
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 import boto3, botocore
+from moto.core.exceptions import JsonRESTError
+from moto.iam.access_control import IAMRequest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.secretsmanager import models, responses
 from moto.secretsmanager.exceptions import InvalidParameterException, ResourceExistsException, SecretNotFoundException
@@ -76,6 +78,22 @@ def as_documented():
         self.code = 400
 
     SecretNotFoundException.__init__ = not_found
+
+    # Who is refused is told so in JSON, by the codes of this protocol ("Common Error Types").
+    def refused(code):
+        def tell(self, *_):
+            raise JsonRESTError(code, "refused")
+
+        return tell
+
+    if VERIFY:
+        secrets = lambda code, old: lambda self, *a: (refused(code) if self._service == "secretsmanager" else old)(self, *a)
+        for name, code in [
+            ("_raise_access_denied", "AccessDeniedException"),
+            ("_raise_signature_does_not_match", "InvalidSignatureException"),
+            ("_raise_invalid_access_key", "UnrecognizedClientException"),
+        ]:
+            setattr(IAMRequest, name, secrets(code, getattr(IAMRequest, name)))
 
 
 if AS_DOCUMENTED:
