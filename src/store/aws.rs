@@ -356,7 +356,12 @@ impl AwsStore {
                         StoreError::Unavailable(format!("{why}; and in `replica_region`: {replica}"))
                     }
                     StoreError::NotFound(_) => StoreError::Unavailable(format!("{why}; `replica_region` lacks it")),
-                    other => other,
+                    other @ (StoreError::Fenced(_)
+                    | StoreError::Taken(..)
+                    | StoreError::ReadOnly(_)
+                    | StoreError::Invalid(_)
+                    | StoreError::Setup(_)
+                    | StoreError::Damaged(_)) => other,
                 };
                 self.read_at(replica, name, which).await.map_err(both)
             }

@@ -375,3 +375,121 @@ fn entry(line: Line) -> Option<Entry> {
     let fits = (!waits || line.filled) && (!owed || stages.has(Stage::Current));
     fits.then_some(Entry { version, waits, owed })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THEIRS: &str = "0f0e0d0c-0b0a-4908-8706-050403020100";
+
+    fn attempt(nth: u8) -> Attempt {
+        Attempt::from_bytes([nth; 16])
+    }
+
+    /// A book whose Current is promoted, and paid.
+    fn promoted(book: Book, nth: u8) -> Book {
+        let mut versions = book.versions().unwrap();
+        let id = book.fresh(&attempt(nth), 0);
+        versions.reserve(Wall::default(), id, &attempt(nth), Wall::default(), &Notes::default()).unwrap();
+        versions.fill(&attempt(nth), &Notes::default()).unwrap();
+        let book = book.follow(&versions);
+        versions.promote(Wall::default(), &attempt(nth)).unwrap();
+        let mut book = book.follow(&versions);
+        assert!(book.owes());
+        book.paid();
+        book
+    }
+
+    fn two() -> Book {
+        promoted(promoted(Book::none("n".parse().unwrap()), 1), 2)
+    }
+
+    fn id_at(book: &Book, stage: Stage) -> Option<String> {
+        book.versions().unwrap().at(stage).map(|version| version.id.to_string())
+    }
+
+    fn seen(mut book: Book, face: &Face) -> Book {
+        book.see(face, &BTreeMap::from([(THEIRS.to_owned(), Wall::default())])).unwrap();
+        Book::read("n".parse().unwrap(), book.text().unwrap().expose()).unwrap()
+    }
+
+    #[test]
+    fn what_another_puts_or_rolls_back_holds() {
+        let (current, previous) = (id_at(&two(), Stage::Current), id_at(&two(), Stage::Previous));
+        let put = Face { current: Some(THEIRS.into()), previous: current.clone(), ..Face::default() };
+        let book = seen(two(), &put);
+        assert_eq!((id_at(&book, Stage::Current), id_at(&book, Stage::Previous)), (put.current, put.previous));
+        let back = Face { current: previous.clone(), previous: current.clone(), ..Face::default() };
+        let book = seen(two(), &back);
+        assert_eq!((id_at(&book, Stage::Current), id_at(&book, Stage::Previous)), (previous, current));
+    }
+
+    #[test]
+    fn what_is_owed_goes_over_the_labels() {
+        let mut book = two();
+        let before = id_at(&book, Stage::Current);
+        book.entries[0].owed = true;
+        let face = Face { current: Some(THEIRS.into()), ..Face::default() };
+        assert_eq!(id_at(&seen(book, &face), Stage::Current), before);
+    }
+
+    #[test]
+    fn another_s_pending_is_shown_and_ours_without_a_book_is_removed() {
+        let current = id_at(&two(), Stage::Current);
+        let theirs = Face { current: current.clone(), pending: Some(THEIRS.into()), ..Face::default() };
+        assert_eq!(id_at(&seen(two(), &theirs), Stage::Pending).as_deref(), Some(THEIRS));
+        assert!(two().is_crossed(&theirs) && two().doomed(&theirs).is_empty());
+        let gone = seen(seen(two(), &theirs), &Face { current, ..Face::default() });
+        assert_eq!(id_at(&gone, Stage::Pending), None, "their rotation is over");
+        let ours = Face { reserved: theirs.pending.clone(), ..theirs };
+        assert_eq!(two().doomed(&ours), [(RESERVED, THEIRS), (PENDING, THEIRS)]);
+        assert_eq!(id_at(&seen(two(), &ours), Stage::Pending), None);
+    }
+
+    #[test]
+    fn a_lambda_s_current_that_is_still_pending_is_current() {
+        let face = Face { current: Some(THEIRS.into()), pending: Some(THEIRS.into()), ..Face::default() };
+        let book = seen(Book::none("n".parse().unwrap()), &face);
+        assert_eq!(book.versions().unwrap().iter().count(), 1);
+        assert_eq!(id_at(&book, Stage::Current).as_deref(), Some(THEIRS));
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_the_same_for_who_asks_again_and_no_other_version_s() {
+        let book = two();
+        let id = book.fresh(&attempt(3), 0);
+        assert_eq!((id.as_str().len(), id.as_str().as_bytes()[14]), (36, b'8'));
+        assert_eq!(id, book.fresh(&attempt(3), 0));
+        assert_ne!(id, book.fresh(&attempt(3), 1));
+        assert_ne!(id, book.fresh(&attempt(4), 0));
+        assert_ne!(id, promoted(two(), 5).fresh(&attempt(3), 0), "another Current");
+    }
+
+    #[test]
+    fn the_notes_of_the_oldest_make_room() {
+        let long =
+            (0..12).fold(Notes::default(), |notes, nth| notes.with(&format!("n{nth}"), &"x".repeat(512)).unwrap());
+        let mut book = (1..=20).fold(Book::none("n".parse().unwrap()), promoted);
+        for entry in &mut book.entries {
+            entry.version.notes = long.clone();
+        }
+        let read = Book::read("n".parse().unwrap(), book.text().unwrap().expose()).unwrap();
+        let notes = |nth: usize| read.entries[nth].version.notes.iter().count();
+        assert_eq!((notes(0), notes(read.entries.len() - 1)), (12, 0));
+    }
+
+    #[test]
+    fn a_book_changed_by_hand_is_damaged_and_not_repeated() {
+        let line = r#"{"id":"a","stages":"Current","attempt":"00000000000000000000000000000001","created":"2026-11-21T06:00:00.000000Z","filled":true}"#;
+        let read = |lines: &str| {
+            let text = format!(r#"{{"bursar":1,"versions":[{lines}]}}"#);
+            Book::read("n".parse().unwrap(), text.as_bytes()).err()
+        };
+        assert_eq!(read(line), None);
+        let twice = format!("{line},{}", line.replace("Current", "Previous"));
+        for bad in [line.replace("Current", "Later"), line.replace("06:", "26:"), twice, "hunter2".into()] {
+            let error = read(&bad).unwrap();
+            assert!(matches!(&error, StoreError::Damaged(what) if !what.contains("hunter2")), "{bad}");
+        }
+    }
+}

@@ -258,15 +258,15 @@ fn why<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpRespon
         let is_ours = failure.is_user();
         return if is_ours { Refusal::Fault(StoreError::Setup(what.clone())) } else { unavailable(what.clone()) };
     }
-    match error {
-        SdkError::TimeoutError(_) => unavailable(format!("no answer within {} s", MOST_TIME.as_secs())),
-        // What is left went wrong before anything was sent: there are no credentials to sign with.
-        _ => Refusal::Stranger(StoreError::Setup(
-            "no AWS credentials are to be had: neither by the environment, nor a profile, nor the container or the \
-             instance; see `docs/stores.md`"
-                .into(),
-        )),
+    if matches!(error, SdkError::TimeoutError(_)) {
+        return unavailable(format!("no answer within {} s", MOST_TIME.as_secs()));
     }
+    // What is left went wrong before anything was sent: there are no credentials to sign with.
+    Refusal::Stranger(StoreError::Setup(
+        "no AWS credentials are to be had: neither by the environment, nor a profile, nor the container or the instance; \
+         see `docs/stores.md`"
+            .into(),
+    ))
 }
 
 fn written(answer: Result<(), Refusal>, asked: Asked<'_>) -> Result<Written, StoreError> {
