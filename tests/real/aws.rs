@@ -426,3 +426,95 @@ async fn each_fault_is_told_with_what_to_do_and_the_replica_answers_where_time_h
     burst.fails(json!([{ "service": "secretsmanager", "latency": 300 }])).await;
     assert_eq!(bench.current(&name).await.as_deref(), Some("canary"), "slow is not down");
 }
+
+/// Answers as the metadata of a container (at `/creds`) and of an instance do, and says where.
+fn metadata(credentials: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let body = match path {
+                "/latest/api/token" => "the-metadata-token",
+                "/latest/meta-data/iam/security-credentials/" => "role",
+                "/creds" | "/latest/meta-data/iam/security-credentials/role" => &credentials,
+                _ => "",
+            };
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nx-aws-ec2-metadata-token-ttl-seconds: 60\r\ncontent-length: {length}\r\n\
+                 connection: close\r\n\r\n{body}"
+            );
+            let _ = stream.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// `bursar secret put`, without an agent, in an environment that has nothing else of AWS.
+fn put_by_command(aws: &Aws, folder: &Path, environment: &[(&str, String)]) -> std::process::Output {
+    let (endpoint, text) = (aws.endpoint(), folder.join("bursar.toml"));
+    let config = format!(
+        "[agent]\nsocket = \"s\"\nadmin_socket = \"a\"\nstate_dir = \"state\"\npolicies = \"policies\"\n[store.aws]\n\
+         kind = \"aws-secretsmanager\"\nregion = \"{REGION}\"\nendpoint = \"{endpoint}\"\nprefix = \"prod/\"\n[log]\n\
+         level = \"trace\"\n"
+    );
+    std::fs::write(&text, config).unwrap();
+    let _ = std::fs::create_dir(folder.join("state"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+        .args(["secret", "put", "aws/key", "--config", text.to_str().unwrap()])
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("HOME", folder)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"canary-value").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn credentials_are_found_where_aws_s_tools_look() {
+    let (aws, folder) = (Aws::start(Moto::Verified), tempfile::TempDir::new().unwrap());
+    aws.may(&policy());
+    let fact = |name: &str| aws.facts[name].as_str().unwrap().to_owned();
+    let (key, secret) = (fact("key"), fact("secret"));
+    let file = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let temporary = json!({ "Version": 1, "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": key, "SecretAccessKey": secret,
+        "Token": "t", "SessionToken": "t", "LastUpdated": "2026-11-21T06:00:00Z", "Expiration": "2099-11-21T06:00:00Z" });
+    let program =
+        file("process", format!("[default]\ncredential_process = /bin/cat {}\n", file("out", temporary.to_string())));
+    let address = metadata(temporary.to_string());
+    let profile = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+    let ways: [&[(&str, String)]; 5] = [
+        &[("AWS_ACCESS_KEY_ID", key.clone()), ("AWS_SECRET_ACCESS_KEY", secret.clone())],
+        &[("AWS_SHARED_CREDENTIALS_FILE", file("profile", profile))],
+        &[("AWS_CONFIG_FILE", program), ("PATH", "/bin:/usr/bin".into())],
+        &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{address}/creds"))],
+        &[("AWS_EC2_METADATA_DISABLED", "false".into()), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", address)],
+    ];
+    let said = |output: &std::process::Output| {
+        let said = [&output.stdout[..], &output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!said.contains("canary-value") && !said.contains(&secret), "{said}");
+        said
+    };
+    for way in ways {
+        let put = put_by_command(&aws, folder.path(), way);
+        assert!(put.status.success(), "{way:?}: {}", said(&put));
+        said(&put);
+    }
+    let none = put_by_command(&aws, folder.path(), &[]);
+    assert!(!none.status.success() && said(&none).contains("no AWS credentials"), "{}", said(&none));
+    assert_eq!(aws.shown("prod/key")["SecretString"], "canary-value");
+}
