@@ -15,7 +15,8 @@ os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 import boto3, botocore
 from moto.core.exceptions import JsonRESTError
-from moto.iam.access_control import IAMRequest
+from moto.iam import access_control
+from moto.iam.access_control import IAMRequest, create_access_key
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.secretsmanager import models, responses
 from moto.secretsmanager.exceptions import InvalidParameterException, ResourceExistsException, SecretNotFoundException
@@ -87,6 +88,10 @@ def as_documented():
         return tell
 
     if VERIFY:
+        # The keys of a user count as such also where a metadata service gives them with a token.
+        access_control.create_access_key = lambda headers, **of: create_access_key(
+            headers={name: value for name, value in headers.items() if name.lower() != "x-amz-security-token"}, **of
+        )
         secrets = lambda code, old: lambda self, *a: (refused(code) if self._service == "secretsmanager" else old)(self, *a)
         for name, code in [
             ("_raise_access_denied", "AccessDeniedException"),
