@@ -162,12 +162,8 @@ impl AwsStore {
         check_name(name)?;
         for _ in 0..TRIES {
             let mut found = self.look(&self.site, name).await?;
-            if let Some(face) = &found.face {
-                for (label, id) in found.book.doomed(face) {
-                    self.site.move_label(&self.face_name(name), label, id, None).await?;
-                }
-            }
             if !found.book.owes() {
+                self.unlabel(name, &found).await?;
                 return Ok(found);
             }
             if !self.publish(name, &found).await? {
@@ -182,6 +178,14 @@ impl AwsStore {
             }
         }
         Err(busy(name))
+    }
+
+    /// Takes the labels from what is over, and from what never came into the book.
+    async fn unlabel(&self, name: &StoredName, found: &Found) -> Result<(), StoreError> {
+        for (label, id) in found.face.iter().flat_map(|face| found.book.doomed(face)) {
+            self.site.move_label(&self.face_name(name), label, id, None).await?;
+        }
+        Ok(())
     }
 
     /// Makes the labels say what the book decided. False where another came in between.
@@ -477,11 +481,9 @@ impl Store for AwsStore {
         let retire = async move {
             self.change(name, |_, versions| versions.retire(version, attempt)).await?;
             // What is over loses its labels at the secret, or beside the book.
-            let Found { book, face, .. } = self.look(&self.site, name).await?;
-            for (label, id) in face.iter().flat_map(|face| book.doomed(face)) {
-                self.site.move_label(&self.face_name(name), label, id, None).await?;
-            }
-            if face.is_none_or(|face| face.current.is_none()) {
+            let found = self.look(&self.site, name).await?;
+            self.unlabel(name, &found).await?;
+            if found.face.is_none_or(|face| face.current.is_none()) {
                 self.site.move_label(&self.book_name(name.as_str()), RESERVED, version.as_str(), None).await?;
             }
             Ok(())

@@ -346,14 +346,24 @@ impl Drop for Burst {
 }
 
 #[tokio::test]
-async fn whatever_fails_on_the_way_the_same_attempt_comes_through_and_no_value_is_wrong() {
+async fn whatever_fails_where_a_value_is_written_the_same_attempt_comes_through() {
+    comes_through(["CreateSecret", "PutSecretValue"]).await;
+}
+
+#[tokio::test]
+async fn whatever_fails_where_a_label_is_moved_the_same_attempt_comes_through() {
+    comes_through(["UpdateSecretVersionStage", "GetSecretValue"]).await;
+}
+
+/// Repeats a put through each fault of `operations`: no value that is read on the way is wrong, and one is Current.
+async fn comes_through(operations: [&str; 2]) {
     let (aws, clock) = (Aws::start(Moto::AsDocumented), Arc::new(ManualClock::default()));
     let burst = Burst::before(&aws).await;
     let store = aws.store_at(&burst.endpoint, None, &clock);
     warm(&store).await;
     let bench = Bench { store: &store, clock: &clock, prefix: "" };
     let mut faults = 0;
-    for operation in ["CreateSecret", "PutSecretValue", "UpdateSecretVersionStage", "GetSecretValue"] {
+    for operation in operations {
         for fault in [
             json!({ "error": { "code": "ThrottlingException" } }),
             json!({ "reset": true }),
