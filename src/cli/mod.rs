@@ -18,6 +18,7 @@ mod secret;
 mod show;
 mod status;
 mod token;
+mod watch;
 mod whoami;
 
 use std::process::ExitCode;

@@ -54,6 +54,8 @@ impl Reader<'_> {
         let Said { agent, attest, log, metrics, telemetry, store, provider, secret, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
+        let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
+        let fresh_for = fresh_for.into_iter().filter_map(|(name, period)| Some((name, period?))).collect();
         let stores = store.into_iter().map(|(name, store)| {
             let store = self.store(&name, store, &agent.state_dir);
             (name, store)
@@ -64,6 +66,7 @@ impl Reader<'_> {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },
             stores,
+            fresh_for,
             providers: self.providers(provider, &known),
             secrets: self.secrets(secret, &known),
             audit: self.audit(audit, &agent.state_dir),
