@@ -234,6 +234,8 @@ const EXPOSES: &[(&str, &str)] = &[
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),
+    ("store/aws.rs", "the book of a secret is read; it holds no value"),
+    ("store/aws/client.rs", "a value goes to AWS"),
     ("store/files.rs", "a value is cut at its line end"),
     ("store/key.rs", "the store key is read from its file"),
     ("store/openbao/book.rs", "a value goes to OpenBao"),

@@ -126,6 +126,8 @@ pub enum Store {
         /// The directory.
         path: PathBuf,
     },
+    /// AWS Secrets Manager.
+    Aws(Box<Aws>),
     /// OpenBao, or HashiCorp Vault: KV version 2.
     OpenBao(Box<OpenBao>),
 }
@@ -135,10 +137,23 @@ impl Store {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let bao = match self {
             Self::OpenBao(bao) => Some(bao),
-            Self::Sealed { .. } | Self::Files { .. } => None,
+            Self::Sealed { .. } | Self::Files { .. } | Self::Aws(_) => None,
         };
         bao.into_iter().flat_map(|bao| bao.ca_file.as_deref().into_iter().chain([bao.login_file()]))
     }
+}
+
+/// AWS Secrets Manager. Who we are there is found where AWS's own tools look for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The region.
+    pub region: String,
+    /// Another endpoint than the region's.
+    pub endpoint: Option<EndpointUrl>,
+    /// What the names of our secrets begin with; may be empty.
+    pub prefix: String,
+    /// Where secrets are read while the region cannot answer.
+    pub replica_region: Option<String>,
 }
 
 /// A KV engine of OpenBao.
