@@ -10,6 +10,7 @@
 
 mod case;
 mod catalogue;
+mod delivery;
 mod metrics;
 mod refused;
 mod views;
@@ -26,8 +27,8 @@ use futures_util::future::BoxFuture;
 use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms};
 use crate::audit::{
-    Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Reload, Standing,
-    TraceId,
+    Actor, DecisionId, DeliveryAct, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal,
+    Reload, Standing, TraceId,
 };
 use crate::crypto::Random;
 use crate::fault::{Faults, counted};
@@ -45,6 +46,8 @@ use crate::token::{Provider, Rejection, Revoked};
 
 use case::Case;
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
+use delivery::Board;
+pub use delivery::{DeliveryState, DeliveryStatus, Handover, Mark, Order, Want};
 use metrics::Counts;
 pub use refused::{Done, Refused, Why};
 pub use views::{Status, VersionStatus, Whoami};
@@ -103,6 +106,7 @@ pub struct Broker {
     counts: Counts,
     tracer: Tracer,
     kept: Arc<kept::Engine>,
+    deliveries: Board,
 }
 
 /// A request for a secret, as understood.
@@ -141,10 +145,10 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, requests, draining, counts, tracer) = Default::default();
+        let (reloading, requests, draining, counts, tracer, deliveries) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
         let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random)));
-        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, kept }
+        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, kept, deliveries }
     }
 
     /// The secrets that are held.
@@ -217,6 +221,40 @@ impl Broker {
         let permit = case.judge(&rules, access, began).await?;
         let lease = case.unlocked(self.kept.obtain(permit, &rules.shelf, &ask.which).await).await?;
         case.released(lease, began).await
+    }
+
+    /// Hands the deliverer what the configuration has delivered, where policy allows it and anything of it differs from
+    /// `before`. The configuration says who is meant; each value is judged and recorded as if that workload had asked.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn deliver(
+        &self,
+        order: &Order,
+        wants: &[Want],
+        before: Option<&[Mark]>,
+    ) -> Result<Option<Handover>, Refused> {
+        let rules = self.rules.load_full();
+        let mut leases = Vec::with_capacity(wants.len());
+        for want in wants {
+            let began = self.clock.now();
+            let case = Case { broker: self, peer: order, action: want.action(), trace: None };
+
+            let who = case.attest(&rules, Role::Workload).await?;
+            let lease = case.wanted(&rules, who, want, began).await?;
+            leases.push((case, lease, began));
+        }
+        let marks = leases.iter().map(|(_, lease, _)| Mark::of(lease.account().terms));
+        if before.is_some_and(|before| marks.eq(before.iter().cloned())) {
+            // Nothing leaves, so there is nothing to record.
+            return Ok(None);
+        }
+        let intent = self.announce(order, DeliveryAct::Deliver).await?;
+        let mut values = Vec::with_capacity(leases.len());
+        for (case, lease, began) in leases {
+            values.push(case.released(lease, began).await?);
+        }
+        Ok(Some(Handover { intent, values }))
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 7] = [
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "token"],
     &["broker"],
-    &["api"],
+    &["api", "deliver"],
     &["agent", "cli", "config", "dev"],
 ];
 
@@ -54,6 +54,7 @@ const LAWS: &[(&str, &[&str])] = &[
     ("Permit::grant", &["policy/mod.rs", "policy/judge.rs"]),
     ("Lease::grant", &["kept/engine.rs", "token/engine.rs"]),
     ("Receipt::issue", &["audit/pending.rs"]),
+    ("Workload::of_delivery", &["broker/delivery.rs"]),
 ];
 
 struct Source {

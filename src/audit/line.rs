@@ -278,12 +278,22 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
         }
         Effect::Accept { store } => {
             body.text("effect", "accept");
-            body.null("resource_type");
-            body.text("resource", store.as_str());
-            body.null("scopes");
-            body.null("audience");
+            of_the_configuration(body, store);
+        }
+        Effect::Delivery { act, delivery, path } => {
+            body.text("effect", act.as_str());
+            of_the_configuration(body, delivery);
+            body.detail("path", path);
         }
     }
+}
+
+/// The keys of an effect on what has a name in the configuration, and none in the policy schema.
+fn of_the_configuration(body: &mut Body<'_>, name: &Name) {
+    body.null("resource_type");
+    body.text("resource", name.as_str());
+    body.null("scopes");
+    body.null("audience");
 }
 
 /// The keys of an effect on a token.
@@ -318,6 +328,10 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
         }
         OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
             done(body, Some(id));
+            no_grant(body, None);
+        }
+        OutcomeOf::Delivered { how } => {
+            done(body, Some(how));
             no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {

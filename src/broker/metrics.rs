@@ -164,6 +164,7 @@ impl Broker {
         family.sample(&[("from", "memory")], judged.remembered.get());
         family.sample(&[("from", "rules")], judged.decided.get());
         providers(&rules, page);
+        self.deliveries.write(page);
         self.journal_metrics(page);
         page.single(&UNTRACED, self.tracer.dropped().map_or(0, |dropped| dropped.get()));
         let stats = secret::stats();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, ProviderStatus};
+use super::delivery::DeliveryStatus;
 use super::{Broker, Rules};
 use crate::access::Role;
 use crate::audit::Journal;
@@ -30,6 +31,8 @@ pub struct Status {
     pub providers: Vec<ProviderStatus>,
     /// The stores, by name.
     pub stores: Vec<Name>,
+    /// The files that are delivered, by name.
+    pub deliveries: Vec<DeliveryStatus>,
     /// The log.
     pub log: LogStatus,
     /// The memory in which secrets lie.
@@ -111,6 +114,7 @@ impl Status {
             rules: rules.policy.rules().len(),
             providers: catalogue::of(broker, rules),
             stores: rules.shelf.stores.keys().cloned().collect(),
+            deliveries: broker.deliveries.all(),
             log: LogStatus::of(&broker.journal, broker.clock.now().boot),
             secrets: SecretsStatus::now(),
         }

@@ -44,10 +44,16 @@ pub fn check(file: &Path, further: &[Further<'_>]) -> (Option<Read>, Report) {
     (Some(read), report.sorted())
 }
 
-fn counts(read: &Read) -> [(&'static str, usize); 4] {
-    let Settings { providers, stores, secrets, .. } = &read.settings;
+fn counts(read: &Read) -> [(&'static str, usize); 5] {
+    let Settings { providers, stores, secrets, deliveries, .. } = &read.settings;
     let files = read.places.files().count();
-    [("files", files), ("providers", providers.len()), ("stores", stores.len()), ("secrets", secrets.len())]
+    [
+        ("files", files),
+        ("providers", providers.len()),
+        ("stores", stores.len()),
+        ("secrets", secrets.len()),
+        ("deliveries", deliveries.len()),
+    ]
 }
 
 impl Report {

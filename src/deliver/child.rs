@@ -1,0 +1,1 @@
+//! (E) A program that runs under bursar.
