@@ -231,6 +231,17 @@ pub enum Delivered {
     Template(PathBuf),
 }
 
+impl Delivered {
+    /// The file of the template, if it is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&Path> {
+        match self {
+            Self::One(_) => None,
+            Self::Template(file) => Some(file),
+        }
+    }
+}
+
 /// An authorization server, and our registration there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Provider {

@@ -191,7 +191,12 @@ impl Target {
 
     /// Whether this process may give the file to its owner and group.
     #[must_use]
-    pub fn is_own(&self) -> bool {
+    pub fn may_be_given(&self) -> bool {
+        use rustix::thread::{CapabilitySet, capabilities};
+        capabilities(None).is_ok_and(|held| held.effective.contains(CapabilitySet::CHOWN)) || self.is_own()
+    }
+
+    fn is_own(&self) -> bool {
         let groups = rustix::process::getgroups().unwrap_or_default();
         let group_is_own = groups.iter().chain([&rustix::process::getegid()]).any(|gid| gid.as_raw() == self.gid);
         self.uid == geteuid().as_raw() && group_is_own

@@ -4,6 +4,7 @@ mod answers;
 mod bad_days;
 mod canary;
 mod crashes;
+mod deliver;
 mod endpoint;
 mod faults;
 mod floods;
