@@ -229,6 +229,8 @@ const EXPOSES: &[(&str, &str)] = &[
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
+    ("deliver/file.rs", "a delivered file is written, and held against what stands there"),
+    ("deliver/template.rs", "a value goes into a template's text"),
     ("kept/mod.rs", "whether a value is text"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),

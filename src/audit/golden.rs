@@ -110,7 +110,25 @@ fn lines() -> Vec<Vec<u8>> {
     let result = OutcomeOf::Accepted { id: &standing().id };
     let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
     add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
+    deliver(&mut add);
     lines
+}
+
+/// A delivery: its intent, its release, its outcome.
+fn deliver(add: &mut impl FnMut(u64, Wall, &[u8])) {
+    let who = workload(Role::Workload, "checkout", 990, &[("delivery", "checkout-key")]);
+    let delivery = "checkout-key".parse().unwrap();
+    let effect = Effect::Delivery { act: DeliveryAct::Deliver, delivery: &delivery, path: "/run/checkout/key" };
+    add(405_030, at(7_310, 0), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_031, at(7_310, 400), &secret_for(who.clone()));
+    let delivered = |intent, how, took| {
+        let result = OutcomeOf::Delivered { how };
+        body(&Record::Outcome(Outcome { intent, result, took: Duration::from_micros(took) }))
+    };
+    add(405_032, at(7_310, 900), &delivered(405_030, "written", 480));
+    let effect = Effect::Delivery { act: DeliveryAct::Notify, delivery: &delivery, path: "/run/checkout/key" };
+    add(405_033, at(7_310, 950), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_034, at(7_310, 1_300), &delivered(405_033, "signalled", 41));
 }
 
 fn body(record: &Record<'_>) -> Vec<u8> {
@@ -159,9 +177,13 @@ fn release() -> Record<'static> {
 }
 
 fn secret() -> Vec<u8> {
+    secret_for(checkout())
+}
+
+fn secret_for(who: Workload) -> Vec<u8> {
     let resource = Resource::Secret("stripe-api-key".parse().unwrap());
     let (scopes, audience) = Default::default();
-    let access = Access { action: Action::Secret, resource, scopes, audience, ..access() };
+    let access = Access { who: Arc::new(who), action: Action::Secret, resource, scopes, audience };
     let terms = SecretTerms {
         version: "01JD3Z".into(),
         created: at(70, 1_000),
