@@ -227,8 +227,10 @@ fn broken_laws(source: &Source) -> Vec<String> {
 const EXPOSES: &[(&str, &str)] = &[
     ("secret/mod.rs", "where the exit is"),
     ("api/body.rs", "the token goes into the reply"),
+    ("cli/exec.rs", "whether a value is another"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
+    ("deliver/child.rs", "a value goes into the environment of a program"),
     ("deliver/file.rs", "a delivered file is written, and held against what stands there"),
     ("deliver/template.rs", "a value goes into a template's text"),
     ("kept/mod.rs", "whether a value is text"),

@@ -38,10 +38,23 @@ pub(super) fn agent_answers(globals: &Globals) -> Result<bool, Trouble> {
     }
 }
 
+/// The same as [`as_application`], where there is a runtime already.
+pub(super) async fn asked_as_application(globals: &Globals, call: Call) -> Result<Answer, Trouble> {
+    asked(globals, &globals.socket(), call, SHUT_OUT).await
+}
+
 fn ask(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
+    runtime()?.block_on(asked(globals, socket, call, shut_out_help))
+}
+
+/// A runtime for one verb.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
-    runtime.block_on(call.send(socket)).map_err(|why| match why {
+    runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))
+}
+
+async fn asked(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
+    call.send(socket).await.map_err(|why| match why {
         NoAnswer::Connect { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             shut_out(socket, shut_out_help)
         }

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod dev;
 mod excerpt;
+mod exec;
 mod exit;
 mod globals;
 mod man;
@@ -50,6 +51,7 @@ enum Verb {
     Check(check::Check),
     Token(token::Token),
     Secret(secret::Secret),
+    Exec(exec::Exec),
     Whoami(whoami::Whoami),
     Status(status::Status),
     Providers(providers::Providers),
@@ -81,8 +83,9 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 13] = [
+const IDLE: [(&str, &[&str]); 14] = [
     ("token", &["admin_socket"]),
+    ("exec", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
     ("status", &["socket"]),
@@ -111,6 +114,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(&globals),
             Verb::Token(verb) => verb.run(&globals),
             Verb::Secret(verb) => verb.run(&globals),
+            Verb::Exec(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
             Verb::Providers(verb) => verb.run(&globals),
@@ -185,6 +189,8 @@ mod tests {
             "secret put local/stripe-client",
             "secret list",
             "secret accept local",
+            "exec --env A=secret:db --env B=file:c --file c=token:stripe:charges:read --on-change restart -- env",
+            "exec --template a.j2=a.conf --on-change signal:HUP --wait 30s -- sh -c true",
             "whoami --json",
             "--json status",
             "providers",
@@ -207,9 +213,17 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_said_with_the_code_for_it() {
-        for line in
-            ["", "tokn", "token", "token UPPER", "token stripe --min-ttl 5", "secret put", "audit query nonsense"]
-        {
+        for line in [
+            "",
+            "tokn",
+            "token",
+            "token UPPER",
+            "token stripe --min-ttl 5",
+            "secret put",
+            "audit query nonsense",
+            "exec",
+            "exec --env A=b -- env",
+        ] {
             let words = line.split(' ').filter(|word| !word.is_empty());
             let error = Cli::try_parse_from(std::iter::once("bursar").chain(words)).unwrap_err();
             assert!(error.use_stderr(), "{line}");

@@ -6,11 +6,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, fstatfs, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::MOST_BYTES;
+use super::private::lies_in_memory;
 use crate::secret::Secret;
 
 /// Where a file goes, and whose it is.
@@ -182,11 +183,7 @@ impl Target {
     /// Whether the file lies in memory, and on no disk; none where that cannot be seen.
     #[must_use]
     pub fn lies_in_memory(&self) -> Option<bool> {
-        const TMPFS: i64 = 0x0102_1994;
-        const RAMFS: i64 = 0x8584_58f6;
-        let folder = File::open(self.path.parent()?).ok()?;
-        let kind = i64::from(fstatfs(&folder).ok()?.f_type);
-        Some([TMPFS, RAMFS].contains(&kind))
+        self.path.parent().filter(|folder| folder.exists()).map(lies_in_memory)
     }
 
     /// Whether this process may give the file to its owner and group.

@@ -14,6 +14,7 @@ pub mod child;
 pub mod engine;
 pub mod file;
 pub mod notify;
+pub mod private;
 pub mod template;
 
 pub use engine::{Deliverer, keep_delivered};

@@ -6,6 +6,7 @@ mod canary;
 mod crashes;
 mod deliver;
 mod endpoint;
+mod exec;
 mod faults;
 mod floods;
 mod freshness;
