@@ -21,7 +21,7 @@ use crate::time::{Clock, Deadline, Moment, Wall};
 /// How often it is looked whether a value changed, or the file did.
 const LOOK: Duration = Duration::from_secs(1);
 /// When what failed is tried again.
-const FAILING: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+const FAILING: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// When policy is asked again that has refused; a reload asks at once.
 const DENIED: Backoff = Backoff { first: Duration::from_secs(60), most: Duration::from_secs(900) };
 /// How often in a row a template may want another value than it said before it is tried again later.

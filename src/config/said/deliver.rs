@@ -20,7 +20,7 @@ pub struct Deliver {
     #[schemars(extend("examples" = ["checkout"]))]
     pub workload: Name,
     /// The file: absolute, in a folder in which nobody else may write, best on a tmpfs. It is replaced whole.
-    #[schemars(extend("examples" = ["/run/bursar-checkout/api-key"]))]
+    #[schemars(extend("examples" = ["/run/bursar-delivery/checkout-key"]))]
     pub path: PathBuf,
     /// The mode of the file.
     #[serde(default = "read_by_its_owner")]

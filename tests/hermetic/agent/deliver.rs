@@ -399,3 +399,28 @@ async fn what_is_wrong_with_a_delivery_is_said_by_check_with_its_place() {
         assert!(said.contains(what), "no `{what}` in {said}");
     }
 }
+
+#[test]
+fn the_example_templates_are_filled() {
+    use std::collections::BTreeMap;
+
+    use bursar::broker::Want;
+    use bursar::deliver::Content;
+    use bursar::secret::Secret;
+
+    for (file, value, text) in [
+        (
+            "examples/pgpass.j2",
+            r#"{"host":"db.example.com","user":"checkout","password":"a:b\\c"}"#,
+            "db.example.com:5432:checkout:checkout:a\\:b\\\\c\n",
+        ),
+        ("examples/nginx-upstream.j2", "a\"b", "proxy_set_header X-Api-Key \"a\\\"b\";\n"),
+    ] {
+        let content = Content::Template(fs::read_to_string(file).unwrap().into());
+        let wants = content.wants().unwrap();
+        let value = Secret::copy_of(value.as_bytes());
+        let values: BTreeMap<Want, &Secret> = wants.into_iter().map(|want| (want, &value)).collect();
+        let filled = String::from_utf8(content.render(&values).unwrap().expose().to_vec()).unwrap();
+        assert!(filled.ends_with(text), "{file}: {filled}");
+    }
+}
