@@ -59,22 +59,23 @@ const fn read_by_its_owner() -> Mode {
 /// The token that is delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{ "provider": "stripe", "scopes": ["charges:read"] }]))]
 pub struct DeliverToken {
     /// The provider: a `[provider.NAME]` of this configuration.
+    #[schemars(extend("examples" = ["stripe"]))]
     pub provider: Name,
     /// Its scopes. Without any they are the provider's `default_scopes`.
     #[serde(default)]
+    #[schemars(extend("examples" = [["charges:read"]]))]
     pub scopes: BTreeSet<Scope>,
     /// Whom it is for. Without any they are all that the provider lists.
     #[serde(default)]
+    #[schemars(extend("examples" = [["https://api.example.com"]]))]
     pub audience: BTreeSet<Audience>,
 }
 
 /// How a program is told: by a signal to the pid in `pid_file`, or by a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("examples" = [{ "signal": "HUP", "pid_file": "/run/nginx.pid" }]))]
 pub struct Then {
     /// The signal. Another user's process needs CAP_KILL.
     #[serde(default)]
