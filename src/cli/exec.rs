@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Signal, getegid, geteuid, set_dumpable_behavior};
 
@@ -21,6 +21,7 @@ use crate::deliver::private::PrivateFolder;
 use crate::deliver::{Content, MOST_TEMPLATE_BYTES, NotRendered, Target};
 use crate::document::bytes_of;
 use crate::secret::Secret;
+use crate::time::{Clock, Deadline, SystemClock};
 
 use values::{Got, Next, Values, ask, watch};
 use words::{EnvWord, FileWord, OnChange, Source, TemplateWord};
@@ -144,7 +145,7 @@ impl<'a> Run<'a> {
 
     /// Asks for everything that the program is to have.
     async fn fetch(&mut self) -> Result<(), Trouble> {
-        let until = Instant::now() + self.exec.wait.0;
+        let until = SystemClock.now().deadline(self.exec.wait.0);
         let mut wants: Vec<Want> = self.exec.env.iter().filter_map(|word| word.source.want().cloned()).collect();
         for file in &self.files {
             wants.extend(file.content.wants().map_err(|why| Trouble::failed(why.to_string()))?);
@@ -170,7 +171,7 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    async fn get(&mut self, want: Want, until: Instant) -> Result<(), Trouble> {
+    async fn get(&mut self, want: Want, until: Deadline) -> Result<(), Trouble> {
         if self.values.contains_key(&want) {
             return Ok(());
         }
@@ -184,7 +185,7 @@ impl<'a> Run<'a> {
                     self.values.insert(want, value);
                     return Ok(());
                 }
-                Err(trouble) if trouble.exit() == Exit::Unavailable && Instant::now() + BETWEEN <= until => {
+                Err(trouble) if trouble.exit() == Exit::Unavailable && until.left(SystemClock.now()) >= BETWEEN => {
                     tokio::time::sleep(BETWEEN).await;
                 }
                 Err(trouble) => return Err(trouble),

@@ -91,30 +91,43 @@ impl NotPut {
         match self {
             Self::Folder { .. } => "unsafe_folder",
             Self::Occupied { .. } => "not_a_file",
-            Self::Os { error, .. } => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
-                io::ErrorKind::ReadOnlyFilesystem => "read_only",
-                io::ErrorKind::PermissionDenied => "no_privilege",
-                _ => "io",
-            },
+            Self::Os { error, .. } => known(error).map_or("io", |(code, _)| code),
         }
     }
 }
 
 /// What to do about an error of the operating system.
 fn help(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that file system",
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; the unit of the agent has to open it (`ReadWritePaths=`), see the drop-in `delivery.conf`"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "; the agent's user has to own the folder, and another owner of the file needs CAP_CHOWN: see the drop-in \
-             `delivery.conf`"
-        }
-        io::ErrorKind::NotFound => "; the folder has to be there: the agent makes the file, and not its folder",
-        _ => "",
-    }
+    known(error).map_or("", |(_, help)| help)
+}
+
+/// The code of an error, and what to do about it, where it is one that operators meet.
+fn known(error: &io::Error) -> Option<(&'static str, &'static str)> {
+    const FULL: (&str, &str) = ("disk_full", "; make room on that file system");
+    const KNOWN: [(io::ErrorKind, (&str, &str)); 5] = [
+        (io::ErrorKind::StorageFull, FULL),
+        (io::ErrorKind::QuotaExceeded, FULL),
+        (
+            io::ErrorKind::ReadOnlyFilesystem,
+            (
+                "read_only",
+                "; the unit of the agent has to open it (`ReadWritePaths=`), see the drop-in `delivery.conf`",
+            ),
+        ),
+        (
+            io::ErrorKind::PermissionDenied,
+            (
+                "no_privilege",
+                "; the agent's user has to own the folder, and another owner of the file needs CAP_CHOWN: see the drop-in \
+                 `delivery.conf`",
+            ),
+        ),
+        (
+            io::ErrorKind::NotFound,
+            ("no_folder", "; the folder has to be there: the agent makes the file, and not its folder"),
+        ),
+    ];
+    KNOWN.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, known)| *known)
 }
 
 /// What became of a file.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::fstatfs;
+use rustix::fs::{FsWord, fstatfs};
 
 use crate::crypto::Random;
 
@@ -70,8 +70,8 @@ impl Drop for PrivateFolder {
 
 /// Whether the file system of `folder` is in memory, and on no disk.
 pub(super) fn lies_in_memory(folder: &Path) -> bool {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    let kind = File::open(folder).and_then(|folder| Ok(i64::from(fstatfs(&folder)?.f_type)));
+    const TMPFS: FsWord = 0x0102_1994;
+    const RAMFS: FsWord = 0x8584_58f6;
+    let kind = File::open(folder).and_then(|folder| Ok(fstatfs(&folder)?.f_type));
     kind.is_ok_and(|kind| [TMPFS, RAMFS].contains(&kind))
 }
