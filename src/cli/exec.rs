@@ -73,6 +73,8 @@ pub(super) struct Exec {
 struct Filled {
     target: Target,
     content: Content,
+    /// Whether it is there: what stood at its path before is not ours to remove.
+    is_put: bool,
 }
 
 /// A program with its values.
@@ -118,10 +120,10 @@ impl<'a> Run<'a> {
         let (values, next) = Default::default();
         let mut run = Self { exec, globals, files: Vec::new(), values, next, folder };
         for FileWord { path, want } in &exec.files {
-            run.files.push(Filled { target: run.target(path), content: Content::One(want.clone()) });
+            run.files.push(Filled { target: run.target(path), content: Content::One(want.clone()), is_put: false });
         }
         for TemplateWord { template, path } in &exec.templates {
-            run.files.push(Filled { target: run.target(path), content: template_of(template)? });
+            run.files.push(Filled { target: run.target(path), content: template_of(template)?, is_put: false });
         }
         for EnvWord { name, source } in &exec.env {
             if let Source::File(file) = source
@@ -198,11 +200,12 @@ impl<'a> Run<'a> {
     }
 
     /// Writes the files.
-    fn put(&self) -> Result<(), Trouble> {
-        let known = self.known();
-        for Filled { target, content } in &self.files {
+    fn put(&mut self) -> Result<(), Trouble> {
+        let known = self.values.iter().map(|(want, value)| (want.clone(), value)).collect();
+        for Filled { target, content, is_put } in &mut self.files {
             let text = content.render(&known).map_err(|why| Trouble::failed(why.to_string()))?;
             target.put(&text).map_err(|why| Trouble::failed(why.to_string()))?;
+            *is_put = true;
         }
         Ok(())
     }
@@ -309,7 +312,7 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     /// Files outside the private folder go too.
     fn drop(&mut self) {
-        for Filled { target, .. } in &self.files {
+        for Filled { target, .. } in self.files.iter().filter(|file| file.is_put) {
             let _ = target.remove();
         }
     }

@@ -67,6 +67,13 @@ struct Memory {
     expired: bool,
 }
 
+/// A delivery that is worked on.
+struct Busy {
+    name: Name,
+    /// Whether the rules changed meanwhile: what it comes to is of the old ones.
+    reloaded: bool,
+}
+
 /// Why a file is not what it should be.
 enum Trouble {
     /// Policy refuses.
@@ -111,6 +118,11 @@ impl Memory {
         }
     }
 
+    /// It is looked at now, whatever it was refused before.
+    fn begin_anew(&mut self) {
+        (self.again, self.failures) = (None, 0);
+    }
+
     fn is_due(&self, now: Moment) -> bool {
         self.again.is_none_or(|again| again.passed(now))
     }
@@ -119,7 +131,7 @@ impl Memory {
 /// Keeps the files of `deliverer` as they should be, for as long as it is polled.
 pub async fn keep_delivered(deliverer: Deliverer) {
     let deliverer = Arc::new(deliverer);
-    let (mut idle, mut busy) = (BTreeMap::<Name, Memory>::new(), HashMap::<Id, Name>::new());
+    let (mut idle, mut busy) = (BTreeMap::<Name, Memory>::new(), HashMap::<Id, Busy>::new());
     let mut at_work = JoinSet::new();
     let mut rules: Option<Arc<Rules>> = None;
     loop {
@@ -128,13 +140,14 @@ pub async fn keep_delivered(deliverer: Deliverer) {
         let reloaded = rules.replace(Arc::clone(&now_in_force)).is_none_or(|old| !Arc::ptr_eq(&old, &now_in_force));
         if reloaded {
             // What was refused may be allowed, and what was allowed may be refused.
-            idle.values_mut().for_each(|memory| (memory.again, memory.failures) = (None, 0));
+            idle.values_mut().for_each(Memory::begin_anew);
+            busy.values_mut().for_each(|busy| busy.reloaded = true);
         }
         for memory in due(&deliverer, &wanted, &mut idle, &busy) {
             let (name, deliverer) = (memory.delivery.order.name.clone(), Arc::clone(&deliverer));
             let wanted = wanted.iter().find(|one| one.order.name == name).cloned();
             let work = at_work.spawn(async move { deliverer.work(memory, wanted).await });
-            busy.insert(work.id(), name);
+            busy.insert(work.id(), Busy { name, reloaded: false });
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -147,14 +160,17 @@ pub async fn keep_delivered(deliverer: Deliverer) {
 fn landed(
     done: Result<(Id, Option<Memory>), JoinError>,
     idle: &mut BTreeMap<Name, Memory>,
-    busy: &mut HashMap<Id, Name>,
+    busy: &mut HashMap<Id, Busy>,
 ) {
     let (id, memory) = match done {
         Ok((id, memory)) => (id, memory),
         Err(died) => (died.id(), None),
     };
-    busy.remove(&id);
-    if let Some(memory) = memory {
+    let was = busy.remove(&id);
+    if let Some(mut memory) = memory {
+        if was.is_some_and(|busy| busy.reloaded) {
+            memory.begin_anew();
+        }
         idle.insert(memory.delivery.order.name.clone(), memory);
     }
 }
@@ -164,10 +180,10 @@ fn due(
     deliverer: &Deliverer,
     wanted: &Deliveries,
     idle: &mut BTreeMap<Name, Memory>,
-    busy: &HashMap<Id, Name>,
+    busy: &HashMap<Id, Busy>,
 ) -> Vec<Memory> {
     let now = deliverer.clock.now();
-    for delivery in wanted.iter().filter(|one| !busy.values().any(|name| *name == one.order.name)) {
+    for delivery in wanted.iter().filter(|one| !busy.values().any(|busy| busy.name == one.order.name)) {
         idle.entry(delivery.order.name.clone()).or_insert_with(|| Memory::new(Arc::clone(delivery)));
     }
     let is_as_wanted = |memory: &Memory| wanted.iter().any(|one| **one == *memory.delivery);

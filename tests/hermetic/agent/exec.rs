@@ -146,6 +146,12 @@ async fn what_is_refused_or_cannot_be_had_is_said_before_the_program_starts() {
         assert!(output.status.code() == Some(code) && err.contains(word), "{options:?}: {} {err}", output.status);
         assert_eq!(exec.left(), 0);
     }
+    // What stood there before it was refused is not its to remove.
+    fs::write(rig.path("placed"), "theirs").unwrap();
+    fs::set_permissions(rig.path("placed"), fs::Permissions::from_mode(0o400)).unwrap();
+    let placed = format!("{}=secret:none", rig.path("placed").display());
+    assert_eq!(exec(&rig, &["--file", &placed], "touch $OUT").run().await.status.code(), Some(3));
+    assert_eq!(fs::read(rig.path("placed")).unwrap(), b"theirs");
     assert!(rig.stop().await.success());
     let output = exec(&rig, &["--env", "A=secret:api-key"], "touch $OUT").run().await;
     assert_eq!(output.status.code(), Some(4), "{:?}", said(&output));
