@@ -15,7 +15,7 @@ use syn::visit::Visit;
 /// The floors, from the ground up. On floor 0 a room may use those before it; elsewhere only lower floors.
 const FLOORS: [&[&str]; 7] = [
     &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
-    &["access", "account"],
+    &["access", "account", "events"],
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "token"],
     &["broker"],
@@ -233,7 +233,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("deliver/child.rs", "a value goes into the environment of a program"),
     ("deliver/file.rs", "a delivered file is written, and held against what stands there"),
     ("deliver/template.rs", "a value goes into a template's text"),
-    ("kept/mod.rs", "whether a value is text"),
+    ("kept/parts.rs", "whether a value is text, and the member of it that is meant"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),

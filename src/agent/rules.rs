@@ -12,13 +12,14 @@ use super::deliveries;
 use super::providers::{Draft, Providers};
 use crate::audit::archive;
 use crate::broker::{Renewed, Reread, Rules};
+use crate::config::meant::SecretRef;
 use crate::config::{self, Read, Report, Settings, reload};
 use crate::deliver::Delivery;
 use crate::deliver::engine::Deliveries;
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
 use crate::policy::{Known, Snapshot, UnknownIds};
-use crate::store::Shelf;
+use crate::store::{Entry, Shelf};
 use crate::telemetry::Log;
 use crate::time::{Clock, SystemClock};
 
@@ -133,9 +134,11 @@ fn known(settings: &Settings, registry: &Registry) -> Known {
 /// The secrets that have a name of their own, over the stores that stand open.
 pub(super) fn shelf_of(settings: &Settings, shelf: &Shelf) -> Shelf {
     let entry = |(name, secret): (&crate::name::Name, &config::meant::Secret)| {
-        (name.clone(), (secret.at.store.clone(), secret.at.name.clone()))
+        let SecretRef { store, name: stored } = secret.at.clone();
+        (name.clone(), Entry { store, name: stored, field: secret.field.clone(), encoding: secret.encoding })
     };
-    Shelf { stores: shelf.stores.clone(), entries: settings.secrets.iter().map(entry).collect() }
+    let entries = settings.secrets.iter().map(entry).collect();
+    Shelf { stores: shelf.stores.clone(), entries, fresh_for: settings.fresh_for.clone() }
 }
 
 /// Reads everything anew, and puts it in place of what was.

@@ -19,6 +19,7 @@ mod secret;
 mod show;
 mod status;
 mod token;
+mod watch;
 mod whoami;
 
 use std::process::ExitCode;

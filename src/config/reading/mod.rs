@@ -55,6 +55,8 @@ impl Reader<'_> {
         let Said { agent, attest, log, metrics, telemetry, store, provider, secret, deliver, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
+        let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
+        let fresh_for = fresh_for.into_iter().filter_map(|(name, period)| Some((name, period?))).collect();
         let stores = store.into_iter().map(|(name, store)| {
             let store = self.store(&name, store, &agent.state_dir);
             (name, store)
@@ -69,6 +71,7 @@ impl Reader<'_> {
             deliveries: self.deliveries(deliver, &secrets, &providers),
             providers,
             secrets,
+            fresh_for,
             audit: self.audit(audit, &agent.state_dir),
             otlp: telemetry.otlp.and_then(|text| self.collector("telemetry.otlp", &text)),
             metrics: metrics.listen.and_then(|text| self.loopback("metrics.listen", &text)),
