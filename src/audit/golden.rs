@@ -110,6 +110,21 @@ fn lines() -> Vec<Vec<u8>> {
     let result = OutcomeOf::Accepted { id: &standing().id };
     let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
     add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
+    let key = api_key();
+    let upkeep = [
+        Effect::Retire { secret: &key },
+        Effect::Rekey { store: &store },
+        Effect::Backup { store: &store },
+        Effect::Restore { store: &store },
+    ];
+    for (nth, effect) in upkeep.into_iter().enumerate() {
+        let (index, second) = (405_030 + 2 * nth as u64, 7_400 + nth as i64);
+        add(index, at(second, 0), &body(&Record::Intent(Intent { actor: Actor::Offline(0), effect })));
+        let id = standing().id;
+        let result = OutcomeOf::Done { detail: ["01JD3Z", "41 values", "41 values", &id][nth] };
+        let outcome = Outcome { intent: index, result, took: Duration::from_micros(2_044) };
+        add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
+    }
     deliver(&mut add);
     lines
 }
@@ -119,16 +134,16 @@ fn deliver(add: &mut impl FnMut(u64, Wall, &[u8])) {
     let who = workload(Role::Workload, "checkout", 990, &[("delivery", "checkout-key")]);
     let delivery = "checkout-key".parse().unwrap();
     let effect = Effect::Delivery { act: DeliveryAct::Deliver, delivery: &delivery, path: "/run/checkout/key" };
-    add(405_030, at(7_310, 0), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
-    add(405_031, at(7_310, 400), &secret_for(who.clone()));
+    add(405_040, at(7_500, 0), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_041, at(7_500, 400), &secret_for(who.clone()));
     let delivered = |intent, how, took| {
-        let result = OutcomeOf::Delivered { how };
+        let result = OutcomeOf::Done { detail: how };
         body(&Record::Outcome(Outcome { intent, result, took: Duration::from_micros(took) }))
     };
-    add(405_032, at(7_310, 900), &delivered(405_030, "written", 480));
+    add(405_042, at(7_500, 900), &delivered(405_040, "written", 480));
     let effect = Effect::Delivery { act: DeliveryAct::Notify, delivery: &delivery, path: "/run/checkout/key" };
-    add(405_033, at(7_310, 950), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
-    add(405_034, at(7_310, 1_300), &delivered(405_033, "signalled", 41));
+    add(405_043, at(7_500, 950), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_044, at(7_500, 1_300), &delivered(405_043, "signalled", 41));
 }
 
 fn body(record: &Record<'_>) -> Vec<u8> {

@@ -269,29 +269,24 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
     match intent.effect {
         Effect::Mint { provider, scopes, audience } => of_token(body, "mint", provider, scopes, audience),
         Effect::Revoke { provider, scopes, audience } => of_token(body, "revoke", provider, scopes, audience),
-        Effect::Put { secret } => {
-            body.text("effect", "put");
-            body.text("resource_type", "Secret");
-            body.text("resource", &secret.to_string());
-            body.null("scopes");
-            body.null("audience");
-        }
-        Effect::Accept { store } => {
-            body.text("effect", "accept");
-            of_the_configuration(body, store);
-        }
+        Effect::Put { secret } => of_place(body, "put", Some("Secret"), &secret.to_string()),
+        Effect::Retire { secret } => of_place(body, "retire", Some("Secret"), &secret.to_string()),
+        Effect::Accept { store } => of_place(body, "accept", None, store.as_str()),
+        Effect::Rekey { store } => of_place(body, "rekey", None, store.as_str()),
+        Effect::Backup { store } => of_place(body, "backup", None, store.as_str()),
+        Effect::Restore { store } => of_place(body, "restore", None, store.as_str()),
         Effect::Delivery { act, delivery, path } => {
-            body.text("effect", act.as_str());
-            of_the_configuration(body, delivery);
+            of_place(body, act.as_str(), None, delivery.as_str());
             body.detail("path", path);
         }
     }
 }
 
-/// The keys of an effect on what has a name in the configuration, and none in the policy schema.
-fn of_the_configuration(body: &mut Body<'_>, name: &Name) {
-    body.null("resource_type");
-    body.text("resource", name.as_str());
+/// The keys of an effect on a secret or a store; the latter is none of the policy schema.
+fn of_place(body: &mut Body<'_>, effect: &str, resource_type: Option<&str>, resource: &str) {
+    body.text("effect", effect);
+    body.maybe_text("resource_type", resource_type);
+    body.text("resource", resource);
     body.null("scopes");
     body.null("audience");
 }
@@ -326,12 +321,8 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
             failed(body, code, detail);
             no_grant(body, Some(fingerprint));
         }
-        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
+        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } | OutcomeOf::Done { detail: id } => {
             done(body, Some(id));
-            no_grant(body, None);
-        }
-        OutcomeOf::Delivered { how } => {
-            done(body, Some(how));
             no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {

@@ -262,6 +262,26 @@ pub enum Effect<'a> {
         /// Which, by its name in the configuration.
         store: &'a Name,
     },
+    /// A version of a secret is to be retired in its store.
+    Retire {
+        /// The secret, as policy names it.
+        secret: &'a SecretId,
+    },
+    /// The key of a store is to be changed.
+    Rekey {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
+    /// A copy of a store, sealed as it is, is to be handed out.
+    Backup {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
+    /// A copy is to take the place of a store, and to be taken as it is.
+    Restore {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
     /// Something is done at a file that the configuration has delivered.
     Delivery {
         /// What.
@@ -343,10 +363,10 @@ pub enum OutcomeOf<'a> {
         /// Its own id.
         id: &'a str,
     },
-    /// An act at a delivered file was done.
-    Delivered {
-        /// How: a word.
-        how: &'static str,
+    /// A store was rekeyed, copied or restored, or a version was retired.
+    Done {
+        /// What the auditor should know: the version's id, the number of values. No secret.
+        detail: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {

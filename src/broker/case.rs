@@ -45,7 +45,7 @@ impl Asker for Peer {
 }
 
 /// One request on its way: the steps, each of which records its own refusal.
-pub(super) struct Case<'a, A> {
+pub(super) struct Case<'a, A = Peer> {
     pub(super) broker: &'a Broker,
     pub(super) peer: &'a A,
     pub(super) action: Action,
@@ -319,7 +319,7 @@ impl<A: Asker> Case<'_, A> {
         Asked { action: self.action, resource: Some(resource), scopes: None, audience: None }
     }
 
-    async fn refuse_permitted(&self, permit: &Permit, why: Why, detail: &str) -> Refused {
+    pub(super) async fn refuse_permitted(&self, permit: &Permit, why: Why, detail: &str) -> Refused {
         let access = permit.access();
         self.refuse(Some(&access.who), Some(Asked::of(access)), Some((permit.grounds(), None)), why, detail).await
     }

@@ -242,7 +242,7 @@ impl Broker {
     ) {
         self.deliveries.count(act, done.is_ok());
         let result = match done {
-            Ok(how) => OutcomeOf::Delivered { how },
+            Ok(how) => OutcomeOf::Done { detail: how },
             Err((code, detail)) => OutcomeOf::Failed { code, detail },
         };
         // A crash here leaves an intent without outcome: whoever looks sees what stands in the file.

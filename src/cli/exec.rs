@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Signal, getegid, geteuid, set_dumpable_behavior};
 
-use super::ask::runtime;
+use super::offline::runtime;
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::broker::Want;
 use crate::config::words::Period;

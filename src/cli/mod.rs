@@ -7,17 +7,21 @@ mod check;
 mod completions;
 mod config;
 mod dev;
+mod editor;
 mod excerpt;
 mod exec;
 mod exit;
 mod globals;
+mod import;
 mod man;
+mod offline;
 mod providers;
 mod reload;
 mod revoke;
 mod secret;
 mod show;
 mod status;
+mod store;
 mod token;
 mod watch;
 mod whoami;
@@ -53,6 +57,7 @@ enum Verb {
     Token(token::Token),
     Secret(secret::Secret),
     Exec(exec::Exec),
+    Store(store::Store),
     Whoami(whoami::Whoami),
     Status(status::Status),
     Providers(providers::Providers),
@@ -84,11 +89,12 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 14] = [
+const IDLE: [(&str, &[&str]); 15] = [
     ("token", &["admin_socket"]),
     ("exec", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
+    ("store", &["socket"]),
     ("status", &["socket"]),
     ("providers", &["socket"]),
     ("reload", &["socket"]),
@@ -116,6 +122,7 @@ impl Cli {
             Verb::Token(verb) => verb.run(&globals),
             Verb::Secret(verb) => verb.run(&globals),
             Verb::Exec(verb) => verb.run(&globals),
+            Verb::Store(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
             Verb::Providers(verb) => verb.run(&globals),
@@ -189,9 +196,19 @@ mod tests {
             "token stripe --scope charges:read --scope charges:write --resource https://api.example.com --min-ttl 60s",
             "secret put local/stripe-client",
             "secret list",
+            "secret put local/stripe-client --edit",
+            "secret import --from /run/secrets local --dry-run",
+            "secret import --from vault local/from-vault",
+            "secret retire local/stripe-client --version 01JD-3Z",
             "secret accept local",
             "exec --env A=secret:db --env B=file:c --file c=token:stripe:charges:read --on-change restart -- env",
             "exec --template a.j2=a.conf --on-change signal:HUP --wait 30s -- sh -c true",
+            "store rekey local",
+            "store rekey local --key /etc/bursar/new.key",
+            "store rekey local --key-credential",
+            "store backup local --out /root/local.db",
+            "store restore local --from /root/local.db --key /root/old.key",
+            "store check local --json",
             "whoami --json",
             "--json status",
             "providers",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::ask::{as_application, granted};
-use super::secret::runtime;
+use super::offline::runtime;
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::api::client::{Answer, Call};
 use crate::name::Name;

@@ -20,5 +20,6 @@ mod rig;
 mod secrets;
 mod sockets;
 mod uids;
+mod upkeep;
 mod waits;
 mod wire;

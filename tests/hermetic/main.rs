@@ -21,6 +21,7 @@ mod corpus;
 mod document;
 mod jwt;
 mod keys;
+mod migrating;
 mod oauth;
 mod peer;
 mod policy;
@@ -31,6 +32,7 @@ mod secret;
 mod simulator;
 mod store;
 mod store_conformance;
+mod upkeep;
 
 /// A folder that nobody else gets into, whatever the umask: an agent refuses a configuration that others may write.
 fn private_folder() -> tempfile::TempDir {
