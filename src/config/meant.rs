@@ -16,7 +16,8 @@ use crate::store::openbao;
 pub use super::said::{Format, Level};
 pub use crate::account::Encoding;
 pub use crate::audit::Durability;
-pub use crate::broker::About;
+pub use crate::broker::{About, Want};
+pub use crate::deliver::Then;
 pub use crate::oauth::assertion::Signing;
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub providers: BTreeMap<Name, Provider>,
     /// Secrets that have a name of their own.
     pub secrets: BTreeMap<Name, Secret>,
+    /// Files for programs that cannot ask.
+    pub deliveries: BTreeMap<Name, Delivery>,
     /// The audit log.
     pub audit: Audit,
     /// Where `/metrics` is served over HTTP: an address of this host alone.
@@ -218,6 +221,47 @@ pub struct Secret {
     pub field: Option<Box<str>>,
     /// How its value is written.
     pub encoding: Option<Encoding>,
+}
+
+/// A file for a program that cannot ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// For whom.
+    pub workload: Name,
+    /// The file: absolute.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner: a user name or a uid; none: the agent's own.
+    pub owner: Option<String>,
+    /// Its group: a group name or a gid; none: the agent's own.
+    pub group: Option<String>,
+    /// What stands in it.
+    pub content: Delivered,
+    /// How its reader is told.
+    pub then: Option<Then>,
+    /// Whether it is taken away when policy does not allow it any more.
+    pub remove_if_denied: bool,
+}
+
+/// What stands in a delivered file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// One value, and nothing else.
+    One(Want),
+    /// What the template in this file gives.
+    Template(PathBuf),
+}
+
+impl Delivered {
+    /// The file of the template, if it is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&Path> {
+        match self {
+            Self::One(_) => None,
+            Self::Template(file) => Some(file),
+        }
+    }
 }
 
 /// An authorization server, and our registration there.

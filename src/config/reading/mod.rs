@@ -2,6 +2,7 @@
 
 mod agent;
 mod credential;
+mod deliver;
 mod provider;
 mod store;
 mod warn;
@@ -51,7 +52,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&mut self, said: Said) -> Settings {
-        let Said { agent, attest, log, metrics, telemetry, store, provider, secret, audit, limits } = said;
+        let Said { agent, attest, log, metrics, telemetry, store, provider, secret, deliver, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
         let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
@@ -62,13 +63,15 @@ impl Reader<'_> {
         });
         let stores = stores.collect();
         self.stores_differ(&stores);
+        let (providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known));
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },
             stores,
+            deliveries: self.deliveries(deliver, &secrets, &providers),
+            providers,
+            secrets,
             fresh_for,
-            providers: self.providers(provider, &known),
-            secrets: self.secrets(secret, &known),
             audit: self.audit(audit, &agent.state_dir),
             otlp: telemetry.otlp.and_then(|text| self.collector("telemetry.otlp", &text)),
             metrics: metrics.listen.and_then(|text| self.loopback("metrics.listen", &text)),
