@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 7] = [
     &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
     &["access", "account"],
     &["audit", "oauth", "peer", "policy", "store"],
-    &["kept", "token"],
+    &["kept", "rotation", "token"],
     &["broker"],
     &["api"],
     &["agent", "cli", "config", "dev"],

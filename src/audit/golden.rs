@@ -110,6 +110,10 @@ fn lines() -> Vec<Vec<u8>> {
     let result = OutcomeOf::Accepted { id: &standing().id };
     let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
     add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
+    let effect = Effect::Rotate { act: Act::Set, secret: &api_key(), version: Some("01JD3Z") };
+    add(405_030, at(7_320, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
+    let outcome = Outcome { intent: 405_030, result: OutcomeOf::Done, took: Duration::from_micros(4_100) };
+    add(405_031, at(7_320, 4_100), &body(&Record::Outcome(outcome)));
     lines
 }
 

@@ -276,6 +276,14 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
             body.null("scopes");
             body.null("audience");
         }
+        Effect::Rotate { act, secret, version } => {
+            body.text("effect", act.as_str());
+            body.text("resource_type", "Secret");
+            body.text("resource", &secret.to_string());
+            body.null("scopes");
+            body.null("audience");
+            body.maybe_text("version", version);
+        }
         Effect::Accept { store } => {
             body.text("effect", "accept");
             body.null("resource_type");
@@ -318,6 +326,10 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
         }
         OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
             done(body, Some(id));
+            no_grant(body, None);
+        }
+        OutcomeOf::Done => {
+            done(body, None);
             no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {
