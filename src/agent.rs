@@ -6,6 +6,7 @@ mod offline;
 mod owner;
 mod providers;
 mod roots;
+mod rotations;
 mod rules;
 mod sockets;
 mod stores;

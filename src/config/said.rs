@@ -4,6 +4,7 @@
 //! it. A key or value marked `x-later` belongs to the format and is refused: its effect is not built yet.
 
 mod provider;
+mod rotation;
 mod secret;
 mod store;
 
@@ -15,7 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
-pub use secret::{Encoding, Rotation, Rotator, Secret, Uptake};
+pub use rotation::{Alphabet, Random, Rotation, Rotator, Uptake};
+pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};
 
 use super::words::{Mode, Period, Rate, Size};

@@ -27,11 +27,11 @@ use crate::crypto::Digest;
 use crate::store::{Attempt, Notes, Stage, StoreError, Version, Versions};
 use crate::time::Wall;
 
-pub use engine::{Engine, Happened, Rotation, Why, keep_turning};
-pub use holders::{Holder, Holders};
+pub use engine::{Engine, Happened, Rotation, Told, Why, keep_turning};
+pub use holders::{Holder, Holders, Lives};
 pub use rotator::{Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble};
 pub use schedule::Schedule;
-pub use status::{State, Status};
+pub use status::{State, Status, rehearsal};
 
 /// How long one act at the far side may take.
 pub const ACT_TIMEOUT: Duration = Duration::from_secs(20);

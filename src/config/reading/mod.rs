@@ -3,6 +3,7 @@
 mod agent;
 mod credential;
 mod provider;
+mod rotation;
 mod store;
 mod warn;
 

@@ -9,6 +9,7 @@ use crate::config::meant::{EndpointUrl, OpenBao, Secret, SecretRef, Store, Store
 use crate::config::said;
 use crate::document::below;
 use crate::name::{Name, StoredName};
+use crate::store::REREAD_AFTER;
 use crate::store::openbao::Auth;
 
 impl Reader<'_> {
@@ -100,7 +101,9 @@ impl Reader<'_> {
             self.store_exists(&format!("{}.store", below("secret", name.as_str())), &said.store, stores);
             let stored = said.path.unwrap_or_else(|| name.clone().into());
             let at = SecretRef { store: said.store, name: stored };
-            secrets.insert(name, Secret { at, tags: said.tags.into_iter().collect() });
+            let entry = below("secret", name.as_str());
+            let rotation = said.rotation.and_then(|said| self.rotation(&entry, *said, &at, REREAD_AFTER, stores));
+            secrets.insert(name, Secret { at, tags: said.tags.into_iter().collect(), rotation });
         }
         secrets
     }
