@@ -36,7 +36,8 @@ impl Reader<'_> {
         let grace = match (rotator.overlap(), grace) {
             (Overlap::One, None) => Duration::ZERO,
             (Overlap::One, Some(_)) => {
-                let what = format!("`{key}.grace` has no effect: what this rotator sets ends the former version at once");
+                let what =
+                    format!("`{key}.grace` has no effect: what this rotator sets ends the former version at once");
                 self.fault(&format!("{key}.grace"), what, Some("take it out".into()));
                 Duration::ZERO
             }
