@@ -32,7 +32,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The process dies when the intent is recorded and nothing has happened.
     KilledBefore,
     /// The act fails, and nothing has happened.
@@ -44,12 +44,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 4] = [Self::KilledBefore, Self::Failed, Self::ReplyLost, Self::KilledAfter];
+    pub(crate) const ALL: [Self; 4] = [Self::KilledBefore, Self::Failed, Self::ReplyLost, Self::KilledAfter];
 }
 
 /// Where it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
+pub(crate) enum At {
     Reserve,
     List,
     Create,
@@ -62,7 +62,7 @@ pub enum At {
 }
 
 impl At {
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Reserve,
         Self::List,
         Self::Create,
@@ -86,20 +86,20 @@ impl At {
 }
 
 /// Whether a value works at the far side: asked there directly, not through the rotator.
-pub type Works = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, bool> + Send + Sync>;
+pub(crate) type Works = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// What is rotated.
-pub struct Subject {
-    pub rotator: Arc<dyn Rotator>,
-    pub exclusive: bool,
+pub(crate) struct Subject {
+    pub(crate) rotator: Arc<dyn Rotator>,
+    pub(crate) exclusive: bool,
     /// The value that the far side accepts before the first rotation; none: the first rotation makes one.
-    pub first: Option<Vec<u8>>,
-    pub works: Works,
+    pub(crate) first: Option<Vec<u8>>,
+    pub(crate) works: Works,
 }
 
 impl Subject {
     /// No grace, no readers: the former version is ended at once.
-    pub fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         Plan {
             overlap: self.rotator.overlap(),
             invents: self.rotator.invents(),
@@ -112,15 +112,15 @@ impl Subject {
 }
 
 /// A sealed store and a log in a folder, and a rotated secret `key` in it.
-pub struct House {
-    pub store: Arc<SealedStore>,
+pub(crate) struct House {
+    pub(crate) store: Arc<SealedStore>,
     journal: Journal,
     secret: StoredName,
     _folder: tempfile::TempDir,
 }
 
 impl House {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let lock = Locked::take(&path).unwrap();
@@ -132,7 +132,7 @@ impl House {
     }
 
     /// An engine that has just started, over `store`.
-    pub fn engine(&self, subject: &Subject, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
+    pub(crate) fn engine(&self, subject: &Subject, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
         let place = Place { store_name: "local".parse().unwrap(), store, name: self.secret.clone() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
@@ -141,22 +141,22 @@ impl House {
         Arc::new(engine)
     }
 
-    pub fn name(&self) -> Name {
+    pub(crate) fn name(&self) -> Name {
         "key".parse().unwrap()
     }
 
-    pub async fn put(&self, value: &[u8]) {
+    pub(crate) async fn put(&self, value: &[u8]) {
         let attempt = Attempt::new(&SystemRandom).unwrap();
         let lease = Wall::from_micros(i64::MAX / 2);
         store::put(&*self.store, &self.secret, &Secret::copy_of(value), &attempt, lease).await.unwrap();
     }
 
-    pub async fn versions(&self) -> Versions {
+    pub(crate) async fn versions(&self) -> Versions {
         self.store.versions(&self.secret).await.unwrap()
     }
 
     /// The value that is Current.
-    pub async fn current(&self) -> (VersionId, Vec<u8>) {
+    pub(crate) async fn current(&self) -> (VersionId, Vec<u8>) {
         let (version, value) = self.store.read(&self.secret, &Which::Current).await.unwrap();
         (version.id, value.expose().to_vec())
     }
@@ -172,7 +172,7 @@ impl House {
     }
 
     /// Lets a new engine finish or undo whatever was left.
-    pub async fn recover(&self, subject: &Subject) -> Status {
+    pub(crate) async fn recover(&self, subject: &Subject) -> Status {
         let engine = self.engine(subject, Arc::clone(&subject.rotator), self.store.clone());
         let turning = tokio::spawn(keep_turning(Arc::clone(&engine)));
         let began = Instant::now();
@@ -192,7 +192,7 @@ impl House {
 ///
 /// After each: at once, at least one version works (where two are accepted at a time, or where we invent); after the next
 /// start exactly one is Current, it works, nothing is Pending or Previous, and nothing at the far side belongs to no version.
-pub async fn holds(subject: &Subject) {
+pub(crate) async fn holds(subject: &Subject) {
     let house = House::new();
     if let Some(first) = &subject.first {
         house.put(first).await;
@@ -218,7 +218,7 @@ pub async fn holds(subject: &Subject) {
 }
 
 /// What became of a cell.
-pub enum Cell {
+pub(crate) enum Cell {
     /// The next start finished the rotation.
     Finished,
     /// The next start went back to the version before.
