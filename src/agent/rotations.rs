@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::access::SecretId;
-use crate::config::Settings;
+use crate::config::Read;
 use crate::config::meant;
 use crate::crypto::Random;
+use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::rotation::random::RandomText;
 use crate::rotation::{Plan, Rotation, Rotator};
@@ -16,14 +17,27 @@ pub(super) struct Tools {
     pub(super) random: Arc<dyn Random>,
 }
 
-/// The rotations of `settings`, over the stores that stand open.
-pub(super) fn of(settings: &Settings, shelf: &Shelf, tools: &Tools) -> Vec<Rotation> {
-    let rotated = settings.secrets.iter().filter_map(|(name, secret)| Some((name, secret.rotation.as_ref()?)));
-    rotated.filter_map(|(name, meant)| one(name, meant, shelf, tools)).collect()
+/// The rotations of `read`, over the stores that stand open.
+///
+/// # Errors
+/// Every rotator that cannot be made, each at its place.
+pub(super) fn of(read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotation>, Faults> {
+    let (mut rotations, mut faults) = (Vec::new(), Faults::default());
+    for (name, secret) in &read.settings.secrets {
+        let Some(meant) = &secret.rotation else { continue };
+        match one(name, meant, shelf, tools) {
+            Ok(rotation) => rotations.push(rotation),
+            Err(what) => {
+                let place = read.places.of(&format!("secret.{name}.rotation"));
+                faults.push(Fault::new(place, format!("the rotation of `{name}`: {what}")));
+            }
+        }
+    }
+    faults.or(rotations)
 }
 
-fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Option<Rotation> {
-    let rotator = rotator(&meant.rotator, tools);
+fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Result<Rotation, String> {
+    let rotator = rotator(&meant.rotator, shelf, tools)?;
     let plan = Plan {
         overlap: rotator.overlap(),
         invents: rotator.invents(),
@@ -32,14 +46,14 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Op
         uptake_deadline: meant.uptake_deadline,
         exclusive: meant.rotator.exclusive(),
     };
-    let place = shelf.find(&SecretId::Entry(name.clone()))?;
-    Some(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
+    let place = shelf.find(&SecretId::Entry(name.clone())).ok_or("there is no such store")?;
+    Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
-fn rotator(meant: &meant::Rotator, tools: &Tools) -> Arc<dyn Rotator> {
-    match meant {
+fn rotator(meant: &meant::Rotator, _shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
+    Ok(match meant {
         meant::Rotator::Random { alphabet, length } => {
             Arc::new(RandomText::new(*alphabet, *length, Arc::clone(&tools.random)))
         }
-    }
+    })
 }
