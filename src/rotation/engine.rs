@@ -392,9 +392,8 @@ impl Engine {
     /// What an unfinished rotation waits for, if there is one.
     fn unfinished(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Option<&'static str> {
         match self.next(it, versions, memory) {
-            Step::Rest { waiting: Waiting::Due, .. } | Step::Reserve => None,
-            Step::Rest { waiting, .. } => Some(waiting.as_str()),
-            _unfinished => Some("its next step"),
+            Step::Rest { waiting, .. } => (waiting != Waiting::Due).then_some(waiting.as_str()),
+            next => (next != Step::Reserve).then_some("its next step"),
         }
     }
 
