@@ -125,8 +125,7 @@ impl House {
         let path = folder.path().join("store.db");
         let lock = Locked::take(&path).unwrap();
         let key = KeySource::File { path: folder.path().join("store.key"), make: true };
-        let key = key.load(&lock, &SystemRandom).unwrap();
-        let store = SealedStore::open(lock, &key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
+        let store = SealedStore::open(lock, key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
         let journal = journal(&folder.path().join("audit"));
         Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: folder }
     }
@@ -260,8 +259,7 @@ async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<
     }
     // Where the far side invents the only value, a crash may leave it unknown until the next start has made another.
     let none_is_known = (subject.plan().overlap, subject.plan().invents) == (Overlap::One, Invents::FarSide);
-    if !none_is_known && !any_works(house, subject).await
-    {
+    if !none_is_known && !any_works(house, subject).await {
         return Err("no version works".into());
     }
     let status = house.recover(subject).await;
