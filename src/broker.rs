@@ -14,6 +14,7 @@ mod delivery;
 mod listener;
 mod metrics;
 mod refused;
+mod rotations;
 mod seats;
 mod upkeep;
 mod views;
@@ -43,6 +44,7 @@ use crate::oauth::Failure;
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
+use crate::rotation;
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId, Versions, Which};
 use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
@@ -58,6 +60,7 @@ pub use delivery::{DeliveryState, DeliveryStatus, Handover, Mark, Order, Want};
 pub use listener::{Listener, News, Subject};
 use metrics::Counts;
 pub use refused::{Done, Refused, Why};
+pub use rotations::{How, RotateAsk, Rotated};
 pub use views::{Status, VersionStatus, Whoami};
 pub use watch::tell_of_changes;
 
@@ -123,6 +126,7 @@ pub struct Broker {
     events: Bus,
     kept: Arc<kept::Engine>,
     deliveries: Board,
+    rotation: Option<Arc<rotation::Engine>>,
 }
 
 /// A request for a secret, as understood.
@@ -194,6 +198,7 @@ impl Broker {
             events,
             kept,
             deliveries,
+            rotation: None,
         }
     }
 
@@ -213,6 +218,13 @@ impl Broker {
     #[must_use]
     pub fn traced(mut self, tracer: Tracer) -> Self {
         self.tracer = tracer;
+        self
+    }
+
+    /// The same, with `engine` for the secrets that are rotated.
+    #[must_use]
+    pub fn rotating(mut self, engine: Arc<rotation::Engine>) -> Self {
+        self.rotation = Some(engine);
         self
     }
 
@@ -289,6 +301,7 @@ impl Broker {
         let who = case.attest(&rules, Role::Workload).await?;
         self.step(trail, "attest");
         case.within_its_rate(&rules, &who, began).await?;
+        let name = who.name.clone();
         let access = case.entry(&rules, who, ask.name).await?;
         metrics::note(trail, &access);
         let permit = case.judge(&rules, access, began).await?;
@@ -297,6 +310,7 @@ impl Broker {
         self.step(trail, "obtain");
         let released = case.released(lease, began).await?;
         self.step(trail, "record");
+        self.holds(peer, name, ask.name, released.terms());
         Ok(released)
     }
 
@@ -471,6 +485,40 @@ impl Broker {
         let detail = format!("{} of {} tokens ended at the provider", revoked.ended, revoked.tokens);
         let decision = case.record(&permit, word, &detail).await?.decision();
         Ok(Done { result: revoked, decision })
+    }
+
+    /// Starts a rotation, for an operator, and follows it as far as it goes without waiting.
+    ///
+    /// # Errors
+    /// [`Refused`]. Why it did not succeed is an answer; the former version is Current then.
+    pub async fn rotate(
+        &self,
+        peer: &Peer,
+        ask: RotateAsk<'_>,
+    ) -> Result<Done<Result<Rotated, rotation::Why>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Rotate, trace: None };
+
+        let permit = case.permit(&rules, Resource::Secret(SecretId::Entry(ask.name.clone()))).await?;
+        // Before anything is done: who asked for it, and why. Then an intent and an outcome for each act at the far side.
+        let _ = case.record(&permit, "ok", &format!("asked for {}: {}", ask.how.as_str(), ask.reason)).await?;
+        let rotated = self.rotated_as(&ask).await;
+        let word = rotated.as_ref().map_or_else(rotation::Why::code, |_| "ok");
+        let decision = case.record(&permit, word, ask.how.as_str()).await?.decision();
+        Ok(Done { result: rotated, decision })
+    }
+
+    /// How the rotations stand, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn rotations(&self, peer: &Peer) -> Result<Done<Vec<rotation::Status>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let rotations = self.rotation.as_ref().map(|engine| engine.status()).unwrap_or_default();
+        case.operated(&permit, Ok(rotations), |_| String::new()).await
     }
 
     /// Lists the secrets of every store, for an operator.

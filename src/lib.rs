@@ -31,6 +31,7 @@ pub mod store;
 
 // ── floor 3, engines
 pub mod kept;
+pub mod rotation;
 pub mod token;
 
 // ── floor 4, the one page

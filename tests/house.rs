@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 7] = [
     &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
     &["access", "account", "events"],
     &["audit", "oauth", "peer", "policy", "store"],
-    &["kept", "token"],
+    &["kept", "rotation", "token"],
     &["broker"],
     &["api", "deliver"],
     &["agent", "cli", "config", "dev"],

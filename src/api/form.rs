@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
 
 use crate::access::{Audiences, Scopes, SecretId};
-use crate::broker::LONGEST_WAIT;
+use crate::broker::{How, LONGEST_WAIT};
 use crate::secret::Secret;
 use crate::store::VersionId;
 use crate::time::parse_duration;
@@ -147,6 +147,29 @@ impl SecretQuery {
         }
         Ok(Self { version, wait })
     }
+}
+
+/// What the query of an operator's request for a rotation says: what is to be done, and why.
+///
+/// # Errors
+/// [`Malformed`].
+pub(super) fn rotation(query: &[u8]) -> Result<(How, String), Malformed> {
+    let text = std::str::from_utf8(query).map_err(|_| Malformed::NotUtf8)?;
+    let (mut how, mut reason) = (None, None);
+    for parameter in parameters(text) {
+        let (name, value) = parameter?;
+        match &*name {
+            "how" => {
+                let meant = How::ALL.into_iter().find(|how| how.word() == value).ok_or(Malformed::Missing("how"))?;
+                once("how", &mut how, meant)?;
+            }
+            "reason" => once("reason", &mut reason, value.into_owned())?,
+            _ => {}
+        }
+    }
+    let (how, reason) = (how.ok_or(Malformed::Missing("how"))?, reason.unwrap_or_default());
+    let has_to_say_why = matches!(how, How::Now | How::Leaked);
+    if has_to_say_why && reason.trim().is_empty() { Err(Malformed::Missing("reason")) } else { Ok((how, reason)) }
 }
 
 /// What an operator's request says beside its path and body. Unknown parameters are ignored.

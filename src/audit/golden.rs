@@ -126,6 +126,11 @@ fn lines() -> Vec<Vec<u8>> {
         add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
     }
     deliver(&mut add);
+    let effect = Effect::Rotate { act: Act::Set, secret: &api_key(), version: Some("01JD3Z") };
+    add(405_050, at(7_600, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
+    let result = OutcomeOf::Done { detail: "done" };
+    let outcome = Outcome { intent: 405_050, result, took: Duration::from_micros(4_100) };
+    add(405_051, at(7_600, 4_100), &body(&Record::Outcome(outcome)));
     lines
 }
 

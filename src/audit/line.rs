@@ -271,6 +271,10 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
         Effect::Revoke { provider, scopes, audience } => of_token(body, "revoke", provider, scopes, audience),
         Effect::Put { secret } => of_place(body, "put", Some("Secret"), &secret.to_string()),
         Effect::Retire { secret } => of_place(body, "retire", Some("Secret"), &secret.to_string()),
+        Effect::Rotate { act, secret, version } => {
+            of_place(body, act.as_str(), Some("Secret"), &secret.to_string());
+            body.maybe_text("version", version);
+        }
         Effect::Accept { store } => of_place(body, "accept", None, store.as_str()),
         Effect::Rekey { store } => of_place(body, "rekey", None, store.as_str()),
         Effect::Backup { store } => of_place(body, "backup", None, store.as_str()),

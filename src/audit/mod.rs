@@ -257,6 +257,15 @@ pub enum Effect<'a> {
         /// The secret, as policy names it.
         secret: &'a SecretId,
     },
+    /// A step of a rotation.
+    Rotate {
+        /// Which.
+        act: Act,
+        /// Of which secret, as policy names it.
+        secret: &'a SecretId,
+        /// Of which of its versions, where there is one.
+        version: Option<&'a str>,
+    },
     /// A store is taken as it is, though the log knows a newer one or another.
     Accept {
         /// Which, by its name in the configuration.
@@ -312,6 +321,38 @@ impl DeliveryAct {
             Self::Deliver => "deliver",
             Self::Notify => "notify",
             Self::Withdraw => "withdraw",
+        }
+    }
+}
+
+/// A step of a rotation, at the far side or at the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A value is made.
+    Create,
+    /// The far side is told to accept it.
+    Set,
+    /// It is used there.
+    Test,
+    /// It becomes Current.
+    Promote,
+    /// The former one is ended there.
+    Revoke,
+    /// What will not become Current is ended there.
+    Undo,
+}
+
+impl Act {
+    /// The word in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Set => "set",
+            Self::Test => "test",
+            Self::Promote => "promote",
+            Self::Revoke => "revoke",
+            Self::Undo => "undo",
         }
     }
 }

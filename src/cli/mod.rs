@@ -18,6 +18,7 @@ mod offline;
 mod providers;
 mod reload;
 mod revoke;
+mod rotate;
 mod secret;
 mod show;
 mod status;
@@ -63,6 +64,8 @@ enum Verb {
     Providers(providers::Providers),
     Reload(reload::Reload),
     Revoke(revoke::Revoke),
+    Rotate(rotate::Rotate),
+    Rotations(rotate::Rotations),
     Audit(audit::Audit),
     Config(config::Config),
     Completions(completions::Completions),
@@ -89,7 +92,7 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 15] = [
+const IDLE: [(&str, &[&str]); 17] = [
     ("token", &["admin_socket"]),
     ("exec", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
@@ -98,6 +101,8 @@ const IDLE: [(&str, &[&str]); 15] = [
     ("status", &["socket"]),
     ("providers", &["socket"]),
     ("reload", &["socket"]),
+    ("rotate", &["socket"]),
+    ("rotations", &["socket"]),
     ("dev", &["socket", "admin_socket"]),
     ("agent", &["socket", "admin_socket"]),
     ("check", &["socket", "admin_socket"]),
@@ -128,6 +133,8 @@ impl Cli {
             Verb::Providers(verb) => verb.run(&globals),
             Verb::Reload(verb) => verb.run(&globals),
             Verb::Revoke(verb) => verb.run(&globals),
+            Verb::Rotate(verb) => verb.run(&globals),
+            Verb::Rotations(verb) => verb.run(&globals),
             Verb::Audit(verb) => verb.run(&globals),
             Verb::Config(verb) => verb.run(&globals),
             Verb::Completions(verb) => verb.run(&globals),
@@ -144,11 +151,6 @@ fn usage(error: &clap::Error) -> Exit {
         Ok(()) => Exit::Done,
         Err(_) => Exit::Failed,
     }
-}
-
-/// A verb whose room is not in this build.
-fn not_built(verb: &str) -> Outcome {
-    Err(Trouble::failed(format!("`bursar {verb}` is not available in this version")))
 }
 
 #[cfg(test)]

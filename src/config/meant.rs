@@ -11,6 +11,8 @@ use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
+use crate::rotation::random::Alphabet;
+use crate::rotation::{Overlap, Schedule};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
@@ -221,6 +223,51 @@ pub struct Secret {
     pub field: Option<Box<str>>,
     /// How its value is written.
     pub encoding: Option<Encoding>,
+    /// How it is rotated, if it is.
+    pub rotation: Option<Rotation>,
+}
+
+/// How a secret is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// When.
+    pub schedule: Schedule,
+    /// How long the former version stays valid.
+    pub grace: Duration,
+    /// How long after the promotion its readers are waited for.
+    pub uptake_deadline: Duration,
+    /// By what.
+    pub rotator: Rotator,
+}
+
+/// What rotates a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rotator {
+    /// A random text.
+    Random {
+        /// Of which characters.
+        alphabet: Alphabet,
+        /// Of how many.
+        length: usize,
+    },
+}
+
+impl Rotator {
+    /// How many values its far side accepts at once.
+    #[must_use]
+    pub const fn overlap(&self) -> Overlap {
+        match self {
+            Self::Random { .. } => Overlap::Two,
+        }
+    }
+
+    /// Whether nobody else makes credentials there.
+    #[must_use]
+    pub const fn exclusive(&self) -> bool {
+        match self {
+            Self::Random { .. } => true,
+        }
+    }
 }
 
 /// A file for a program that cannot ask.

@@ -5,6 +5,7 @@
 
 mod deliver;
 mod provider;
+mod rotation;
 mod secret;
 mod store;
 
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use deliver::{DEFAULT_TIMEOUT, Deliver, DeliverToken, OnDenied, Signal, Then};
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
-pub use secret::{Encoding, Rotation, Rotator, Secret, Uptake};
+pub use rotation::{Alphabet, Random, Rotation, Rotator, Uptake};
+pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};
 
 use super::words::{Mode, Period, Rate, Size};

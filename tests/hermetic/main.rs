@@ -21,6 +21,8 @@ mod corpus;
 mod document;
 mod jwt;
 mod keys;
+#[path = "../matrix/mod.rs"]
+mod matrix;
 mod migrating;
 mod oauth;
 mod peer;
@@ -28,6 +30,7 @@ mod policy;
 mod policy_hostile;
 mod policy_oracle;
 mod rollback;
+mod rotation;
 mod secret;
 mod simulator;
 mod store;

@@ -4,9 +4,11 @@ mod agent;
 mod credential;
 mod deliver;
 mod provider;
+mod rotation;
 mod store;
 mod warn;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -56,14 +58,15 @@ impl Reader<'_> {
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
         let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
-        let fresh_for = fresh_for.into_iter().filter_map(|(name, period)| Some((name, period?))).collect();
+        let fresh_for = fresh_for.into_iter().filter_map(|(name, period)| Some((name, period?)));
+        let fresh_for = fresh_for.collect::<BTreeMap<_, _>>();
         let stores = store.into_iter().map(|(name, store)| {
             let store = self.store(&name, store, &agent.state_dir);
             (name, store)
         });
         let stores = stores.collect();
         self.stores_differ(&stores);
-        let (providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known));
+        let (providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known, &fresh_for));
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },

@@ -11,6 +11,7 @@ use crate::config::said;
 use crate::document::below;
 use crate::kept::MOST_STALE;
 use crate::name::{Name, StoredName};
+use crate::store::REREAD_AFTER;
 use crate::store::openbao::Auth;
 
 /// The shortest time for which a value may be taken for the one that its store has.
@@ -143,7 +144,12 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn secrets(&mut self, said: BTreeMap<Name, said::Secret>, stores: &[Name]) -> BTreeMap<Name, Secret> {
+    pub(super) fn secrets(
+        &mut self,
+        said: BTreeMap<Name, said::Secret>,
+        stores: &[Name],
+        fresh_for: &BTreeMap<Name, Duration>,
+    ) -> BTreeMap<Name, Secret> {
         let mut secrets = BTreeMap::new();
         for (name, said) in said {
             self.store_exists(&format!("{}.store", below("secret", name.as_str())), &said.store, stores);
@@ -154,7 +160,10 @@ impl Reader<'_> {
                 said::Encoding::Base64 => Encoding::Base64,
             });
             let (tags, field) = (said.tags.into_iter().collect(), said.field.map(String::into_boxed_str));
-            secrets.insert(name, Secret { at, tags, field, encoding });
+            let entry = below("secret", name.as_str());
+            let reread_after = fresh_for.get(&at.store).copied().unwrap_or(REREAD_AFTER);
+            let rotation = said.rotation.and_then(|said| self.rotation(&entry, *said, &at, reread_after, stores));
+            secrets.insert(name, Secret { at, tags, field, encoding, rotation });
         }
         secrets
     }

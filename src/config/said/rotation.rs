@@ -1,0 +1,118 @@
+//! `[secret.NAME.rotation]`: when a secret is rotated, how carefully, and by what.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SecretRef;
+use crate::config::words::Period;
+
+/// How a secret is rotated: when, how carefully, and the rotator with a table of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rotation {
+    /// How long after the last rotation. Without `every` and `cron` an operator starts each one.
+    #[schemars(extend("examples" = ["30d"]))]
+    pub every: Option<Period>,
+    /// At which times of the calendar: minute, hour, day of month, month, day of week.
+    #[schemars(extend("examples" = ["0 3 * * SUN"]))]
+    pub cron: Option<String>,
+    /// The time zone of `cron` and `window`: `UTC`, or one of the system's.
+    #[schemars(extend("examples" = ["Europe/Berlin"]))]
+    pub timezone: Option<String>,
+    /// Between which times of day a rotation may begin by itself.
+    #[schemars(extend("examples" = ["02:00-05:00"]))]
+    pub window: Option<String>,
+    /// Up to how much later than due, so that not all are rotated at once; all agents that share a store agree on it.
+    #[schemars(extend("examples" = ["1h"]))]
+    pub jitter: Option<Period>,
+    /// How old a version may get: from then on no window is waited for.
+    #[schemars(extend("examples" = ["45d"]))]
+    pub max_age: Option<Period>,
+    /// How long the former version stays valid; `1h` without it. Only where the rotator keeps two valid at once.
+    #[schemars(extend("examples" = ["24h"]))]
+    pub grace: Option<Period>,
+    /// Whose readers are waited for before the former version is revoked.
+    pub uptake: Uptake,
+    /// How long after the promotion they are waited for; `24h` without it.
+    #[schemars(extend("examples" = ["72h"]))]
+    pub uptake_deadline: Option<Period>,
+    /// PostgreSQL roles.
+    #[schemars(extend("x-later" = true))]
+    pub postgres: Option<Rotator>,
+    /// The client secret of an OAuth client.
+    #[serde(rename = "oauth-client-secret")]
+    #[schemars(extend("x-later" = true))]
+    pub oauth_client_secret: Option<Rotator>,
+    /// A key that signs assertions.
+    #[serde(rename = "signing-key")]
+    #[schemars(extend("x-later" = true))]
+    pub signing_key: Option<Rotator>,
+    /// An access key of an IAM user.
+    #[serde(rename = "aws-iam-access-key")]
+    #[schemars(extend("x-later" = true))]
+    pub aws_iam_access_key: Option<Rotator>,
+    /// A user of Redis.
+    #[serde(rename = "redis-acl")]
+    #[schemars(extend("x-later" = true))]
+    pub redis_acl: Option<Rotator>,
+    /// Calls to an HTTP service.
+    #[schemars(extend("x-later" = true))]
+    pub http: Option<Rotator>,
+    /// A program.
+    #[schemars(extend("x-later" = true))]
+    pub exec: Option<Rotator>,
+    /// A random text, for which there is no far side.
+    pub random: Option<Random>,
+}
+
+/// Whose readers are waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Uptake {
+    /// Those of this agent.
+    #[default]
+    Local,
+    /// Those of every agent that shares the store.
+    #[schemars(extend("x-later" = true))]
+    Store,
+}
+
+/// What every rotator has that is not built yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rotator {
+    /// The credential with which it acts.
+    pub admin: Option<SecretRef>,
+    /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
+    pub exclusive: bool,
+}
+
+/// A random text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Random {
+    /// How many characters it has.
+    #[schemars(range(min = 16, max = 4096))]
+    pub length: u32,
+    /// Which characters.
+    pub alphabet: Alphabet,
+}
+
+impl Default for Random {
+    fn default() -> Self {
+        Self { length: 43, alphabet: Alphabet::default() }
+    }
+}
+
+/// Which characters a random text has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Alphabet {
+    /// `A-Z a-z 0-9`.
+    #[default]
+    Alphanumeric,
+    /// `0-9 a-f`.
+    Hex,
+    /// `A-Z a-z 0-9 - _`.
+    Base64url,
+}
