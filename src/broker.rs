@@ -48,7 +48,7 @@ use crate::rotation;
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId, Versions, Which};
 use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
-use crate::time::{Clock, Moment};
+use crate::time::{Clock, Moment, Wall};
 use crate::token::{Provider, Rejection, Revoked};
 
 use case::Case;
@@ -311,7 +311,7 @@ impl Broker {
         let released = case.released(lease, began).await?;
         self.step(trail, "record");
         self.holds(peer, name, ask.name, released.terms());
-        Ok(released)
+        Ok(Released { rotates_at: self.rotates_at(ask.name), ..released })
     }
 
     /// Waits until a secret has another version than the workload has. Nothing of it is handed over here.
@@ -740,7 +740,7 @@ pub fn release(lease: Lease, receipt: Receipt, now: Moment) -> Result<Released, 
     if terms.expires().is_some_and(|expires| expires.passed(now)) {
         return Err(refused(Why::TemporarilyUnavailable { wait: Duration::from_secs(1) }));
     }
-    Ok(Released { value, terms, decision, at: now })
+    Ok(Released { value, terms, decision, at: now, rotates_at: None })
 }
 
 /// What leaves: a value of which the record is durable.
@@ -751,6 +751,7 @@ pub struct Released {
     terms: Terms,
     decision: DecisionId,
     at: Moment,
+    rotates_at: Option<Wall>,
 }
 
 impl Released {
@@ -776,5 +777,11 @@ impl Released {
     #[must_use]
     pub fn at(&self) -> Moment {
         self.at
+    }
+
+    /// When another version is due.
+    #[must_use]
+    pub fn rotates_at(&self) -> Option<Wall> {
+        self.rotates_at
     }
 }

@@ -54,7 +54,7 @@ fn rest(terms: &TokenTerms, released: &Released, out: &mut Vec<u8>) -> std::io::
     Ok(())
 }
 
-/// A version of a secret. `rotates_at` is `null`: nothing is rotated yet. `age` is in seconds, since the store was asked.
+/// A version of a secret. `rotates_at` is `null` where only an operator rotates it, or nobody. `age` is in seconds, since the store was asked.
 fn secret(name: &str, terms: &SecretTerms, released: &Released) -> Bytes {
     let value = released.value().expose();
     // Text that was escaped grows where it has line ends or quotes: a key in PEM has few.
@@ -71,11 +71,12 @@ fn secret(name: &str, terms: &SecretTerms, released: &Released) -> Bytes {
     }
     let (created, reread_after) = (created.rfc3339(), reread_after.as_secs());
     let (age, stale) = (released.at().since(*obtained).as_secs(), *freshness == Freshness::Stale);
-    let _ = write!(
-        out,
-        "\",\"created_at\":\"{}\",\"rotates_at\":null,\"reread_after\":{reread_after},\"age\":{age},\"stale\":{stale}}}",
-        created.as_str()
-    );
+    let _ = write!(out, "\",\"created_at\":\"{}\",\"rotates_at\":", created.as_str());
+    let _ = match released.rotates_at() {
+        Some(at) => write!(out, "\"{}\"", at.rfc3339()),
+        None => write!(out, "null"),
+    };
+    let _ = write!(out, ",\"reread_after\":{reread_after},\"age\":{age},\"stale\":{stale}}}");
     Bytes::from(out)
 }
 

@@ -208,6 +208,7 @@ impl Broker {
         page.single(&LISTENING, self.listening.taken());
         providers(&rules, page);
         self.deliveries.write(page);
+        self.rotation_metrics(page);
         self.store_metrics(&rules, page);
         self.journal_metrics(page);
         page.single(&UNTRACED, self.tracer.dropped().map_or(0, |dropped| dropped.get()));

@@ -8,7 +8,9 @@ use crate::account::{SecretTerms, Terms};
 use crate::events::What;
 use crate::name::Name;
 use crate::peer::Peer;
-use crate::rotation::{self, Happened, Holder};
+use crate::rotation::{self, Happened, Holder, State};
+use crate::telemetry::metrics::{Metric, Page};
+use crate::time::Wall;
 
 /// What an operator wants done about a rotated secret.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +76,35 @@ pub struct Rotated {
     pub status: Option<rotation::Status>,
 }
 
+const STATES: Metric =
+    Metric::gauge("bursar_rotations", "How many rotations are so: unknown, idle, running, waiting, failing.");
+const OVERDUE: Metric = Metric::gauge(
+    "bursar_rotations_overdue",
+    "How many rotations are overdue: their version is older than `max_age`, or they are due and fail.",
+);
+const ACTS: Metric = Metric::counter(
+    "bursar_rotation_acts_total",
+    "What was done for rotations: create, set, test, promote, revoke, undo; and each in vain.",
+);
+
 impl Broker {
+    /// Writes how rotations do onto `page`.
+    pub(super) fn rotation_metrics(&self, page: &mut Page) {
+        let Some(engine) = &self.rotation else { return };
+        let all = engine.status();
+        let mut family = page.family(&STATES);
+        for state in State::ALL {
+            family.sample(&[("state", state.as_str())], all.iter().filter(|one| one.state == state).count());
+        }
+        page.single(&OVERDUE, all.iter().filter(|one| one.overdue).count());
+        page.family(&ACTS).tally(&[], "act", &engine.acts);
+    }
+
+    /// When the secret `name` is rotated next by itself.
+    pub(super) fn rotates_at(&self, name: &str) -> Option<Wall> {
+        self.rotation.as_ref()?.due(&name.parse().ok()?)
+    }
+
     /// What a rotation has done is in force here at once: held values are read anew, those who wait or listen hear of it,
     /// and providers that refused what was replaced are asked again.
     pub fn rotated(&self, name: &Name, happened: &Happened) {
@@ -94,7 +124,7 @@ impl Broker {
         let Some((engine, secret)) = self.rotation.as_ref().zip(secret.parse().ok()) else { return };
         let Terms::Secret(SecretTerms { version, .. }) = terms else { return };
         if let Ok(version) = version.parse() {
-            engine.holders.took(&secret, Holder { workload, pid: Some(peer.pid()), version }, peer.lives());
+            engine.took(&secret, Holder { workload, pid: Some(peer.pid()), version }, peer.lives());
         }
     }
 

@@ -27,11 +27,15 @@ const POLICIES: [(&str, &str); 5] = [
     ("workloads.toml", include_str!("../../policies/workloads.toml")),
 ];
 
-/// The rule of the tour's own secret, which no installed configuration has.
-const KEYS: &str = r#"// A secret that `checkout` may read.
+/// The rules of the tour's own secrets, which no installed configuration has.
+const KEYS: &str = r#"// Secrets that `checkout` may read.
 @id("checkout-webhook-key")
 @owner("payments")
 permit (principal == Workload::"checkout", action == Action::"secret", resource == Secret::"webhook-key");
+
+@id("checkout-session-key")
+@owner("payments")
+permit (principal == Workload::"checkout", action == Action::"secret", resource == Secret::"session-key");
 "#;
 
 /// Why the scene is not set.
@@ -205,6 +209,19 @@ kind = "sealed"
 
 [secret.webhook-key]            # what `checkout` may read as it is
 store = "local"
+
+[store.quick]                   # its readers reread each second, so that a grace of two is enough
+kind        = "sealed"
+stale_after = "1s"
+
+[secret.session-key]
+store = "quick"
+[secret.session-key.rotation]
+every           = "30d"
+grace           = "2s"
+uptake_deadline = "10m"
+[secret.session-key.rotation.random]
+length = 32
 
 [provider.stripe]
 issuer         = "{issuer}"

@@ -28,6 +28,7 @@ pub async fn tour(stage: &mut Stage, scene: &mut Scene) -> Result<(), NotSet> {
     others_are_refused(stage, scene).await;
     an_api_refuses_it(stage, scene).await;
     a_secret_is_served(stage, scene).await;
+    a_secret_is_rotated(stage, scene).await;
     the_issuer_stops(stage, scene).await;
     scene.start_issuer().await?;
     the_log_tells_it(stage, scene);
@@ -110,19 +111,69 @@ async fn a_secret_is_served(stage: &mut Stage, scene: &Scene) {
     stage.step("Some programs need a key as it is: `checkout` reads one that lives in the sealed store");
     put(scene, "webhook-key", "the-first-key").await;
     stage.command("bursar secret get webhook-key --json");
-    let first = read(scene, "").await;
+    let first = read(scene, "webhook-key").await;
     stage.shown(&first.text());
     stage.holds("its value, by policy and with its record", first.says("value", "the-first-key"));
-    let again = read(scene, "").await;
+    let again = read(scene, "webhook-key").await;
     let once = again.status == 200 && scene.reads() == 1;
     stage.holds("the second read comes from memory: the store was read once", once);
     stage.note("it waits for another version; meanwhile an operator puts one …");
     let version = first.value("version").and_then(Value::as_str).unwrap_or_default();
-    let query = format!("?wait=30s&version={version}");
-    stage.command(&format!("curl -H 'Bursar: 1' 'http://localhost/secret/webhook-key{query}'"));
-    let (changed, ()) = tokio::join!(read(scene, &query), put(scene, "webhook-key", "the-second-key"));
+    let waiting = format!("webhook-key?wait=30s&version={version}");
+    stage.command(&format!("curl -H 'Bursar: 1' 'http://localhost/secret/{waiting}'"));
+    let (changed, ()) = tokio::join!(read(scene, &waiting), put(scene, "webhook-key", "the-second-key"));
     stage.shown(&changed.text());
     stage.holds("it has the changed value at once", changed.says("value", "the-second-key"));
+}
+
+async fn a_secret_is_rotated(stage: &mut Stage, scene: &Scene) {
+    stage.step("A key is rotated: both versions work until the last reader has moved on");
+    let before = read(scene, "session-key").await;
+    let holder = format!("checkout (process {})", std::process::id());
+    stage.command("bursar rotate session-key");
+    let call = Call::post("/rotations/session-key?how=rotate&reason=the%20tour".to_owned());
+    let turned = Shown::of(call.send(&scene.admin()).await.ok());
+    let turned = turned.value("status").cloned().unwrap_or_default();
+    let says = |status: &Value, key: &str, text: &str| status.get(key).and_then(Value::as_str) == Some(text);
+    stage.holds(
+        "another version is Current, and the former one still works: a grace period",
+        says(&turned, "waiting_for", "the end of the grace period")
+            && turned.get("previous") == before.value("version"),
+    );
+    let late = until(scene, |status| says(status, "waiting_for", "readers that hold the former version")).await;
+    stage.command("bursar rotations");
+    stage.shown(&told_of_rotation(&late));
+    stage.holds(
+        "after it, the one reader that has not moved on is waited for, and named",
+        late.get("holders").and_then(|all| all.get(0)).and_then(Value::as_str) == Some(&holder),
+    );
+    stage.note("the reader asks again …");
+    let after = read(scene, "session-key").await;
+    stage.shown(&after.text());
+    stage.holds("it has the new version", after.status == 200 && after.value("version") != before.value("version"));
+    let over = until(scene, |status| status.get("previous").is_some_and(Value::is_null)).await;
+    stage.holds("nobody holds the former one any more: it is revoked", says(&over, "state", "idle"));
+}
+
+/// The tour's rotation, once `is_so`; as it is in the end, if that does not come about.
+async fn until(scene: &Scene, is_so: impl Fn(&Value) -> bool) -> Value {
+    let mut status = Value::Null;
+    for _ in 0..LOOKS {
+        let all = Shown::of(Call::get("/rotations").send(&scene.admin()).await.ok());
+        status = all.value("rotations").and_then(|all| all.get(0)).cloned().unwrap_or_default();
+        if is_so(&status) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    status
+}
+
+fn told_of_rotation(status: &Value) -> String {
+    let members = ["secret", "rotator", "state", "waiting_for", "holders", "due_at", "current", "previous"];
+    let told = members.iter().filter_map(|key| Some((key, status.get(key)?)));
+    told.map(|(key, value)| format!("{key:<18} {}\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect()
 }
 
 async fn the_issuer_stops(stage: &mut Stage, scene: &mut Scene) {
@@ -194,8 +245,8 @@ async fn ask(scene: &Scene, workload: &str, provider: &str, scope: Option<&str>)
     Shown::of(Call::form(format!("/token/{provider}"), fields).send(&scene.socket_of(workload)).await.ok())
 }
 
-async fn read(scene: &Scene, query: &str) -> Shown {
-    let call = Call::get(format!("/secret/webhook-key{query}"));
+async fn read(scene: &Scene, what: &str) -> Shown {
+    let call = Call::get(format!("/secret/{what}"));
     Shown::of(call.send(&scene.socket_of("checkout")).await.ok())
 }
 

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Ended, FarId, Held, Holders, Invents, LEASE, Overlap, Plan, Probe, Rotator, Schedule, State, Status,
-    Step, Trouble, Waiting, is_ours, reservation, step, strays,
+    ACT_TIMEOUT, Ended, FarId, Held, Holder, Holders, Invents, LEASE, Lives, Overlap, Plan, Probe, Rotator, Schedule,
+    State, Status, Step, Trouble, Waiting, is_ours, reservation, step, strays,
 };
 use crate::access::SecretId;
 use crate::audit::{Act, Actor, Effect, Intent, Journal, NotDurable, Noted, Outcome, OutcomeOf, Record, Standing};
@@ -21,6 +21,7 @@ use crate::crypto::Random;
 use crate::name::Name;
 use crate::retry::Backoff;
 use crate::store::{Attempt, Notes, Place, Reserved, Stage, StoreError, Version, VersionId, Versions, Which};
+use crate::telemetry::metrics::Tally;
 use crate::time::{Clock, Deadline, Wall};
 
 /// The longest time between two looks at what is due, so that rotation resumes after suspend.
@@ -35,6 +36,22 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_secs(5), most: Duration
 const MOST_FILLS: u32 = 20;
 /// More steps than any rotation has.
 const MOST_STEPS: usize = 64;
+
+/// The words under which acts are counted.
+const ACTS: [&str; 12] = [
+    "create",
+    "set",
+    "test",
+    "promote",
+    "revoke",
+    "undo",
+    "create_failed",
+    "set_failed",
+    "test_failed",
+    "promote_failed",
+    "revoke_failed",
+    "undo_failed",
+];
 
 /// The rotation of one secret.
 pub struct Rotation {
@@ -118,6 +135,8 @@ pub struct Engine {
     /// Whether it is still being read in the log who held what before this start: until then somebody is supposed to.
     recalling: AtomicBool,
     told: Told,
+    /// What was done, by act; what was done in vain is counted as `ACT_failed`.
+    pub acts: Tally<12>,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
     changed: Notify,
 }
@@ -176,7 +195,8 @@ impl Engine {
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
         let (holders, recalling, turning, changed) = Default::default();
-        Self { journal, clock, random, us: us.into(), holders, recalling, told, turning, changed }
+        let acts = Tally::of(ACTS);
+        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed }
     }
 
     /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
@@ -248,7 +268,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Why`]; what has been done by then stands.
-    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<super::Holder>, Status), Why> {
+    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<Holder>, Status), Why> {
         let it = self.of(name)?;
         let mut memory = it.memory.lock().await;
         let versions = self.versions(&it).await?;
@@ -271,6 +291,22 @@ impl Engine {
         let (plan, now) = (&it.rotation.plan, self.clock.now().wall);
         let steps = rehearsal(&self.versions(&it).await?, plan, &self.us, now)?;
         Ok(steps.iter().map(|step| step.text(plan)).collect())
+    }
+
+    /// A process was handed a version: it holds nothing that it was handed before, and who waits for that goes on.
+    pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
+        self.holders.took(secret, holder, lives);
+        let Some(it) = self.lock().get(secret).cloned() else { return };
+        if it.shown().waiting == Some(Waiting::Readers) {
+            look_again(&it.shown);
+            self.changed.notify_one();
+        }
+    }
+
+    /// When `secret` is rotated next by itself; none: it is not.
+    #[must_use]
+    pub fn due(&self, secret: &Name) -> Option<Wall> {
+        self.lock().get(secret)?.shown().due
     }
 
     /// How every rotation stands, by name.
@@ -642,12 +678,25 @@ impl Engine {
         // A crash here leaves an intent without outcome: the next step asks the far side and the store.
         let took = self.clock.now().since(began);
         let detail = done.as_ref().map_or_else(ToString::to_string, |_| "done".into());
+        self.count(act, done.is_ok());
         let result = match &done {
             Ok(_) => OutcomeOf::Done { detail: &detail },
             Err(why) => OutcomeOf::Failed { code: why.code(), detail: &detail },
         };
         drop(self.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));
         done
+    }
+
+    fn count(&self, act: Act, done: bool) {
+        self.acts.count(match (act, done) {
+            (act, true) => act.as_str(),
+            (Act::Create, false) => "create_failed",
+            (Act::Set, false) => "set_failed",
+            (Act::Test, false) => "test_failed",
+            (Act::Promote, false) => "promote_failed",
+            (Act::Revoke, false) => "revoke_failed",
+            (Act::Undo, false) => "undo_failed",
+        });
     }
 
     async fn pending_and_current(&self, it: &Turning, versions: &Versions) -> Result<(Held, Option<Held>), Why> {
