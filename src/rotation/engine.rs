@@ -427,10 +427,11 @@ impl Engine {
 
     /// What an unfinished rotation waits for, if there is one.
     fn unfinished(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Option<&'static str> {
-        match self.next(it, versions, memory) {
-            Step::Rest { waiting, .. } => (waiting != Waiting::Due).then_some(waiting.as_str()),
-            next => (next != Step::Reserve).then_some("its next step"),
+        let next = self.next(it, versions, memory);
+        if let Step::Rest { waiting, .. } = next {
+            return (waiting != Waiting::Due).then_some(waiting.as_str());
         }
+        (next != Step::Reserve).then_some("its next step")
     }
 
     async fn perform(&self, it: &Turning, next: Step, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {

@@ -130,10 +130,13 @@ pub fn rehearsal(versions: &Versions, plan: &Plan, us: &str, now: Wall) -> Resul
     let mut probe = Probe { us: us.into(), due: Some(now), ..Probe::default() };
     for nth in 0..64_u8 {
         let next = step(&versions, &probe, plan, now);
-        match &next {
-            Step::Rest { waiting: Waiting::Due, .. } | Step::Rest { until: None, .. } | Step::Baffled => break,
-            Step::Rest { until: Some(until), .. } => now = *until,
-            next => rehearse(next, nth, &mut versions, &mut probe, plan, now)?,
+        if let Step::Rest { until, waiting } = next {
+            match until.filter(|_| waiting != Waiting::Due) {
+                Some(until) => now = until,
+                None => break,
+            }
+        } else {
+            rehearse(&next, nth, &mut versions, &mut probe, plan, now)?;
         }
         steps.push(next);
     }
