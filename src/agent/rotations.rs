@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use crate::access::SecretId;
 use crate::config::Settings;
-use crate::config::meant;
+use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
 use crate::name::Name;
+use crate::rotation::login::Admin;
+use crate::rotation::postgres::Postgres;
 use crate::rotation::random::RandomText;
+use crate::rotation::redis_acl::RedisAcl;
 use crate::rotation::{Plan, Rotation, Rotator};
 use crate::store::Shelf;
 
@@ -23,7 +26,7 @@ pub(super) fn of(settings: &Settings, shelf: &Shelf, tools: &Tools) -> Vec<Rotat
 }
 
 fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Option<Rotation> {
-    let rotator = rotator(&meant.rotator, tools);
+    let rotator = rotator(&meant.rotator, shelf, tools)?;
     let plan = Plan {
         overlap: rotator.overlap(),
         invents: rotator.invents(),
@@ -36,10 +39,17 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Op
     Some(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
-fn rotator(meant: &meant::Rotator, tools: &Tools) -> Arc<dyn Rotator> {
-    match meant {
-        meant::Rotator::Random { alphabet, length } => {
-            Arc::new(RandomText::new(*alphabet, *length, Arc::clone(&tools.random)))
+/// The rotator; none where the store of its credential is not open.
+fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Option<Arc<dyn Rotator>> {
+    let random = Arc::clone(&tools.random);
+    let admin = |at: &SecretRef| shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone())).map(Admin);
+    Some(match meant {
+        meant::Rotator::Random { alphabet, length } => Arc::new(RandomText::new(*alphabet, *length, random)),
+        meant::Rotator::Postgres { server, roles, admin: at } => {
+            Arc::new(Postgres { server: server.clone(), roles: roles.clone(), admin: admin(at)?, random })
         }
-    }
+        meant::Rotator::RedisAcl { user, admin: at, exclusive: _ } => {
+            Arc::new(RedisAcl { user: user.clone(), admin: admin(at)?, random })
+        }
+    })
 }
