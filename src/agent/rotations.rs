@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::access::SecretId;
-use crate::config::Settings;
+use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
+use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::rotation::login::Admin;
 use crate::rotation::postgres::Postgres;
@@ -19,13 +20,26 @@ pub(super) struct Tools {
     pub(super) random: Arc<dyn Random>,
 }
 
-/// The rotations of `settings`, over the stores that stand open.
-pub(super) fn of(settings: &Settings, shelf: &Shelf, tools: &Tools) -> Vec<Rotation> {
-    let rotated = settings.secrets.iter().filter_map(|(name, secret)| Some((name, secret.rotation.as_ref()?)));
-    rotated.filter_map(|(name, meant)| one(name, meant, shelf, tools)).collect()
+/// The rotations of `read`, over the stores that stand open.
+///
+/// # Errors
+/// Every rotator that cannot be made, each at its place.
+pub(super) fn of(read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotation>, Faults> {
+    let (mut rotations, mut faults) = (Vec::new(), Faults::default());
+    for (name, secret) in &read.settings.secrets {
+        let Some(meant) = &secret.rotation else { continue };
+        match one(name, meant, shelf, tools) {
+            Ok(rotation) => rotations.push(rotation),
+            Err(what) => {
+                let place = read.places.of(&format!("secret.{name}.rotation"));
+                faults.push(Fault::new(place, format!("the rotation of `{name}`: {what}")));
+            }
+        }
+    }
+    faults.or(rotations)
 }
 
-fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Option<Rotation> {
+fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Result<Rotation, String> {
     let rotator = rotator(&meant.rotator, shelf, tools)?;
     let plan = Plan {
         overlap: rotator.overlap(),
@@ -35,15 +49,17 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Op
         uptake_deadline: meant.uptake_deadline,
         exclusive: meant.rotator.exclusive(),
     };
-    let place = shelf.find(&SecretId::Entry(name.clone()))?;
-    Some(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
+    let place = shelf.find(&SecretId::Entry(name.clone())).ok_or("there is no such store")?;
+    Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
-/// The rotator; none where the store of its credential is not open.
-fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Option<Arc<dyn Rotator>> {
+fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
     let random = Arc::clone(&tools.random);
-    let admin = |at: &SecretRef| shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone())).map(Admin);
-    Some(match meant {
+    let admin = |at: &SecretRef| {
+        let place = shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone()));
+        place.map(Admin).ok_or_else(|| format!("there is no store `{}`", at.store))
+    };
+    Ok(match meant {
         meant::Rotator::Random { alphabet, length } => Arc::new(RandomText::new(*alphabet, *length, random)),
         meant::Rotator::Postgres { server, roles, admin: at } => {
             Arc::new(Postgres { server: server.clone(), roles: roles.clone(), admin: admin(at)?, random })

@@ -16,6 +16,7 @@ use crate::rotation::{Overlap, Schedule, postgres, redis_acl};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
+pub use crate::account::Encoding;
 pub use crate::audit::Durability;
 pub use crate::broker::About;
 pub use crate::oauth::assertion::Signing;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub log: Log,
     /// Where secrets live.
     pub stores: BTreeMap<Name, Store>,
+    /// How long a value of a store is taken for the one that it has, where that is said: 1 s to a day.
+    pub fresh_for: BTreeMap<Name, Duration>,
     /// Where tokens come from.
     pub providers: BTreeMap<Name, Provider>,
     /// Secrets that have a name of their own.
@@ -198,6 +201,10 @@ pub struct Secret {
     pub at: SecretRef,
     /// What it belongs to.
     pub tags: Vec<Name>,
+    /// The member that is meant, where the value is a JSON object.
+    pub field: Option<Box<str>>,
+    /// How its value is written.
+    pub encoding: Option<Encoding>,
     /// How it is rotated, if it is.
     pub rotation: Option<Rotation>,
 }

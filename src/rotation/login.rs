@@ -88,7 +88,7 @@ impl Admin {
     /// # Errors
     /// [`Trouble::Setup`], where it is missing or is no login; [`Trouble::Unavailable`], where its store is.
     pub async fn login(&self) -> Result<Login, Trouble> {
-        let Place { store_name, store, name } = &self.0;
+        let Place { store_name, store, name, .. } = &self.0;
         let said = |why: &dyn std::fmt::Display| format!("the admin credential `{store_name}/{name}`: {why}");
         match timeout(READ_TIMEOUT, store.read(name, &Which::Current)).await {
             Ok(Ok((_, value))) => Login::read(&value).map_err(|why| Trouble::Setup(said(&why))),

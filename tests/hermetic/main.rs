@@ -21,12 +21,15 @@ mod corpus;
 mod document;
 mod jwt;
 mod keys;
+#[path = "../matrix/mod.rs"]
+mod matrix;
 mod oauth;
 mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
 mod rollback;
+mod rotation;
 mod secret;
 mod simulator;
 mod store;
