@@ -1,8 +1,14 @@
-//! From rotation entries to rotations: the only place that names concrete rotators.
+//! (E) From rotation entries to rotations: the only place that names concrete rotators.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use crate::access::SecretId;
+use crate::audit::AuditError;
+use crate::audit::query::{Filter, query};
 use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
@@ -12,8 +18,9 @@ use crate::rotation::login::Admin;
 use crate::rotation::postgres::Postgres;
 use crate::rotation::random::RandomText;
 use crate::rotation::redis_acl::RedisAcl;
-use crate::rotation::{Plan, Rotation, Rotator};
-use crate::store::Shelf;
+use crate::rotation::{self, Plan, Rotation, Rotator};
+use crate::store::{Shelf, VersionId};
+use crate::time::Wall;
 
 /// What the rotators of an agent work with.
 pub(super) struct Tools {
@@ -68,4 +75,34 @@ fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<d
             Arc::new(RedisAcl { user: user.clone(), admin: admin(at)?, random })
         }
     })
+}
+
+/// Reads in the log of `dir` who was handed what of the former versions, for as long as that takes.
+pub(super) async fn recall(engine: Arc<rotation::Engine>, dir: PathBuf) {
+    let read = |secret: Name, version: VersionId, since: Wall| {
+        let dir = dir.clone();
+        async move {
+            let looked = spawn_blocking(move || handed(&dir, &secret, &version, since)).await;
+            match looked.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
+                Ok(workloads) => workloads.into_iter().collect(),
+                Err(why) => {
+                    tracing::warn!("who held a former version before this start is not known: {why}");
+                    Vec::new()
+                }
+            }
+        }
+    };
+    engine.recall(read).await;
+}
+
+/// The workloads to which the log says `version` was released since then.
+fn handed(dir: &Path, secret: &Name, version: &VersionId, since: Wall) -> Result<BTreeSet<Name>, AuditError> {
+    let filter = Filter { kind: Some("release".into()), since: Some(since), ..Filter::default() };
+    let mut workloads = BTreeSet::new();
+    for line in query(dir, filter)? {
+        let line = line?;
+        let is_it = line.text("version") == Some(version.as_str()) && line.text("resource") == Some(secret.as_str());
+        workloads.extend(line.text("who").filter(|_| is_it).and_then(|who| who.parse::<Name>().ok()));
+    }
+    Ok(workloads)
 }

@@ -21,6 +21,7 @@ mod peers;
 mod postgres;
 mod proofs;
 mod proofs_agent;
+mod redis;
 mod rig;
 mod rotated;
 #[path = "../hermetic/store_conformance.rs"]

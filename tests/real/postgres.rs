@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar::crypto::SystemRandom;
-use bursar::rotation::Rotator;
 use bursar::rotation::postgres::{Postgres, Roles, Server};
 use futures_util::FutureExt;
 use tempfile::TempDir;
@@ -16,10 +15,12 @@ use tokio_postgres::NoTls;
 
 use crate::matrix::Works;
 use crate::peers::{certify, free_port};
-use crate::rotated::{AdminFile, Rotated, member, survives, under_load};
+use crate::rotated::{AdminFile, Rotated, member, refused, survives, under_load};
 
 const PAGE: &str = include_str!("../../docs/rotators/postgres.md");
 const SUPER: &str = "super-password";
+const HBA: &str = "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+const RELOADED: &str = "reloading configuration files";
 
 /// A server of its own for each test, in a folder, with a unix socket and a port of loopback.
 struct Pg {
@@ -35,7 +36,7 @@ impl Pg {
         let mut pg = Self { child: None, folder, port: free_port(), user };
         certify(pg.path());
         std::fs::write(pg.path().join("super"), SUPER).unwrap();
-        std::fs::write(pg.path().join("pg_hba.conf"), "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+        std::fs::write(pg.path().join("pg_hba.conf"), HBA).unwrap();
         pg.own();
         let data = pg.path().join("data");
         let made = pg
@@ -122,9 +123,17 @@ impl Pg {
         std::fs::read_to_string(self.path().join("log")).unwrap()
     }
 
-    fn hba(&self, first: &str) {
-        let text = format!("{first}\nlocal all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n");
+    /// Lets `first` come before the other lines of its file, and waits until the server has read it.
+    async fn hba(&self, first: &str) {
+        let text = format!("{first}\n{HBA}");
         std::fs::write(self.path().join("pg_hba.conf"), text).unwrap();
+        let before = self.log().matches(RELOADED).count();
+        self.sql("SELECT pg_reload_conf()").await;
+        while self.log().matches(RELOADED).count() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // A session that begins now is told of it before its login, or begins after it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     fn socket(&self) -> PathBuf {
@@ -154,7 +163,8 @@ impl Pg {
         let socket = self.socket();
         Arc::new(move |value| {
             let socket = socket.clone();
-            async move { connect(&socket, &member(&value, "username"), &member(&value, "password")).await.is_ok() }.boxed()
+            async move { connect(&socket, &member(&value, "username"), &member(&value, "password")).await.is_ok() }
+                .boxed()
         })
     }
 
@@ -242,4 +252,89 @@ async fn readers_of_a_postgres_role_fail_once_a_rotation_at_most() {
     let (pg, admin) = (Pg::start().await, bursar());
     let logins = under_load(pg.rotator(one(), &admin, false), pg.works(), Duration::ZERO).await;
     assert!(logins.most_failed <= 1 && logins.locked_out == 0 && logins.succeeded > 50, "{logins:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_at_a_postgres_server_is_said_and_passes() {
+    let (mut pg, admin) = (Pg::start().await, bursar());
+    let mut rotated = Rotated::by(pg.rotator(pair(), &admin, true), true, Duration::ZERO).await;
+    let (_, served) = rotated.house.current().await;
+    let works = pg.works();
+    admin.write("bursar", "wrong");
+    refused(&mut rotated, "the server refuses the admin credential `files/admin`", &works, &served).await;
+    admin.write("app_a", "x");
+    refused(&mut rotated, "it is the login of a role that it would rotate", &works, &served).await;
+    admin.remove();
+    refused(&mut rotated, "the admin credential `files/admin` is missing", &works, &served).await;
+    admin.write("bursar", "change-me");
+    pg.sql("ALTER ROLE bursar VALID UNTIL '2001-01-01'").await;
+    refused(&mut rotated, "the server refuses the admin credential `files/admin`", &works, &served).await;
+    pg.sql("ALTER ROLE bursar VALID UNTIL 'infinity'").await;
+    let wrongs = [
+        ("GRANT pg_monitor TO app_b", "`app_b` alone is a member of pg_monitor", "REVOKE pg_monitor FROM app_b"),
+        ("ALTER ROLE app_a CREATEDB", "`app_a` alone has CREATEDB", "ALTER ROLE app_a NOCREATEDB"),
+        ("ALTER ROLE app_a RESET role", "`app_b` alone has the setting role=app", "ALTER ROLE app_a SET role = app"),
+        (
+            "CREATE TABLE t (); ALTER TABLE t OWNER TO app_b",
+            "`app_b` alone owns table t",
+            "REASSIGN OWNED BY app_b TO app",
+        ),
+        ("GRANT SELECT ON t TO app_a", "`app_a` alone has privileges of its own on table t", "DROP TABLE t"),
+        ("ALTER ROLE app_b NOLOGIN", "may not log in", "ALTER ROLE app_b LOGIN"),
+        ("ALTER ROLE app_b VALID UNTIL '2001-01-01'", "VALID UNTIL", "ALTER ROLE app_b VALID UNTIL 'infinity'"),
+        ("ALTER ROLE app_b RENAME TO c", "there is no role \"app_b\"", "ALTER ROLE c RENAME TO app_b"),
+    ];
+    for (wrong, why, right) in wrongs {
+        pg.sql(wrong).await;
+        refused(&mut rotated, why, &works, &served).await;
+        pg.sql(right).await;
+    }
+    pg.stop();
+    assert!(rotated.try_again().await.is_err());
+    pg.run().await;
+    rotated.try_again().await.unwrap();
+    let (_, after) = rotated.house.current().await;
+    assert!(works(after).await && !works(served).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_server_hears_no_password_and_touches_no_other_role() {
+    let (pg, admin) = (Pg::start().await, bursar());
+    pg.sql("CREATE ROLE other LOGIN PASSWORD 'others-password'").await;
+    let rotated = Rotated::by(pg.rotator(pair(), &admin, true), true, Duration::ZERO).await;
+    for _ in 0..3 {
+        rotated.rotate().await.unwrap();
+        let (_, value) = rotated.house.current().await;
+        let log = pg.log();
+        assert!(log.contains("ALTER ROLE") && !log.contains(&member(&value, "password")));
+    }
+    assert!(pg.logs_in("other", "others-password").await);
+    // What one made, the other may change.
+    let (_, value) = rotated.house.current().await;
+    pg.sql("GRANT CREATE ON SCHEMA public TO app").await;
+    let login = async |value: &[u8]| pg.client(&member(value, "username"), &member(value, "password")).await.unwrap();
+    let open = login(&value).await;
+    open.batch_execute("CREATE TABLE made (id int)").await.unwrap();
+    rotated.rotate().await.unwrap();
+    let (_, next) = rotated.house.current().await;
+    login(&next).await.batch_execute("INSERT INTO made VALUES (1); ALTER TABLE made ADD x int").await.unwrap();
+    open.batch_execute("INSERT INTO made VALUES (2)").await.expect("an open session stays open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_login_that_proves_nothing_is_none() {
+    let (pg, admin) = (Pg::start().await, bursar());
+    let mut rotated = Rotated::by(pg.rotator(pair(), &admin, false), true, Duration::ZERO).await;
+    let refusals = [
+        ("local all app_a,app_b trust", "lets the role in without its password"),
+        ("local all app_a,app_b password", "in clear text, and does not get it"),
+        ("local all app_a,app_b reject", "the server refuses the session"),
+    ];
+    for (line, why) in refusals {
+        pg.hba(line).await;
+        let error = rotated.try_again().await.unwrap_err();
+        assert!(error.contains(why), "{line}: {error}");
+        pg.hba("").await;
+        rotated.try_again().await.unwrap();
+    }
 }

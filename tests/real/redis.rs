@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::matrix::Works;
 use crate::peers::{certify, free_port};
-use crate::rotated::{AdminFile, Rotated, member, survives, under_load};
+use crate::rotated::{AdminFile, Rotated, member, refused, survives, under_load};
 
 const PAGE: &str = include_str!("../../docs/rotators/redis-acl.md");
 
@@ -155,7 +155,6 @@ async fn a_redis_password_outlives_the_server_and_the_former_one_does_not() {
     for has_acl_file in [true, false] {
         let (mut redis, admin) = (Redis::start(has_acl_file).await, bursar());
         let rotated = Rotated::by(redis.rotator(&admin, false), true, Duration::ZERO).await;
-        rotated.idle().await.unwrap();
         let (_, former) = rotated.house.current().await;
         rotated.rotate().await.unwrap();
         let (_, served) = rotated.house.current().await;
@@ -169,42 +168,35 @@ async fn a_redis_password_outlives_the_server_and_the_former_one_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_at_a_redis_server_is_said_and_passes() {
     let (mut redis, admin) = (Redis::start(true).await, bursar());
-    let rotated = Rotated::by(redis.rotator(&admin, false), true, Duration::ZERO).await;
-    rotated.idle().await.unwrap();
+    let mut rotated = Rotated::by(redis.rotator(&admin, false), true, Duration::ZERO).await;
     let (_, served) = rotated.house.current().await;
     let works = redis.works();
-    let refused = async |why: &str| {
-        let error = rotated.rotate().await.unwrap_err();
-        assert!(error.contains(why) && !error.contains("change-me"), "{why}: {error}");
-        assert!(works(served.clone()).await);
-    };
     admin.write("bursar", "wrong");
-    refused("the server refuses the admin credential `files/admin`").await;
+    refused(&mut rotated, "the server refuses the admin credential `files/admin`", &works, &served).await;
     admin.write("app", "x");
-    refused("it is the login of the user that it would rotate").await;
+    refused(&mut rotated, "it is the login of the user that it would rotate", &works, &served).await;
     admin.remove();
-    refused("the admin credential `files/admin` is missing").await;
+    refused(&mut rotated, "the admin credential `files/admin` is missing", &works, &served).await;
     admin.write("bursar", "change-me");
     redis.told("ACL SETUSER app off").await;
-    let error = rotated.rotate().await.unwrap_err();
+    let error = rotated.try_again().await.unwrap_err();
     assert!(error.contains("the user `app` is off"), "{error}");
     redis.told("ACL SETUSER app on").await;
     redis.told("ACL SETUSER bursar -acl|save").await;
-    refused("`ACL SAVE`: the login may not do that").await;
+    refused(&mut rotated, "`ACL SAVE`: the login may not do that", &works, &served).await;
     redis.told("ACL SETUSER bursar +acl|save").await;
     redis.told("ACL SETUSER bursar -acl|setuser").await;
-    let error = rotated.rotate().await.unwrap_err();
+    let error = rotated.try_again().await.unwrap_err();
     assert!(error.contains("`ACL SETUSER`: the login may not do that"), "{error}");
     redis.told("ACL SETUSER bursar +acl|setuser").await;
     redis.stop();
-    assert!(rotated.rotate().await.is_err());
+    assert!(rotated.try_again().await.is_err());
     redis.run().await;
-    rotated.idle().await.unwrap();
-    rotated.rotate().await.unwrap();
+    rotated.try_again().await.unwrap();
     let (_, after) = rotated.house.current().await;
     assert!(works(after).await && !works(served).await);
     redis.told("ACL DELUSER app").await;
-    let error = rotated.rotate().await.unwrap_err();
+    let error = rotated.try_again().await.unwrap_err();
     assert!(error.contains("there is no user `app`"), "{error}");
     assert_eq!(redis.told("ACL GETUSER app").await, "*-1", "bursar made a user");
 }

@@ -65,7 +65,9 @@ pub(crate) fn member(value: &[u8], name: &str) -> String {
 /// A rotation that can be carried on from test to test.
 pub(crate) struct Rotated {
     pub(crate) house: Arc<House>,
-    pub(crate) engine: Arc<Engine>,
+    rotator: Arc<dyn Rotator>,
+    plan: Plan,
+    engine: Arc<Engine>,
     turning: JoinHandle<()>,
 }
 
@@ -87,29 +89,50 @@ impl Rotated {
             exclusive,
         };
         let house = Arc::new(House::new());
-        let engine = house.engine_by(plan, rotator, house.store.clone());
-        let turning = tokio::spawn(keep_turning(Arc::clone(&engine)));
-        Self { house, engine, turning }
+        let (engine, turning) = start(&house, &plan, &rotator);
+        let rotated = Self { house, rotator, plan, engine, turning };
+        rotated.settled().await.unwrap();
+        rotated
     }
 
-    /// One rotation, to its very end.
+    /// One rotation, to its very end; what is wrong, if it does not get there.
     pub(crate) async fn rotate(&self) -> Result<(), String> {
-        let rotated = self.engine.rotate(&self.house.name(), false).await;
-        rotated.map_err(|why| why.to_string())?;
-        self.idle().await
+        self.engine.rotate(&self.house.name(), false).await.map_err(|why| why.to_string())?;
+        self.settled().await
     }
 
-    pub(crate) async fn idle(&self) -> Result<(), String> {
+    /// The same after another start, which goes on with what is unfinished and waits for no back-off.
+    pub(crate) async fn try_again(&mut self) -> Result<(), String> {
+        self.turning.abort();
+        (self.engine, self.turning) = start(&self.house, &self.plan, &self.rotator);
+        self.settled().await?;
+        self.rotate().await
+    }
+
+    async fn settled(&self) -> Result<(), String> {
         let began = Instant::now();
         loop {
             let status = self.engine.status().remove(0);
             match status.state {
                 State::Idle => return Ok(()),
+                State::Failing => return Err(status.last_error.unwrap_or_default()),
                 _ if began.elapsed() > Duration::from_secs(30) => return Err(format!("{status:?}")),
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     }
+}
+
+fn start(house: &House, plan: &Plan, rotator: &Arc<dyn Rotator>) -> (Arc<Engine>, JoinHandle<()>) {
+    let engine = house.engine_by(plan.clone(), Arc::clone(rotator), house.store.clone());
+    (Arc::clone(&engine), tokio::spawn(keep_turning(engine)))
+}
+
+/// That a rotation does not succeed, says `why`, shows no password, and that what is served works all the same.
+pub(crate) async fn refused(rotated: &mut Rotated, why: &str, works: &Works, served: &[u8]) {
+    let error = rotated.try_again().await.unwrap_err();
+    assert!(error.contains(why) && !error.contains("change-me"), "{why}: {error}");
+    assert!(works(served.to_vec()).await, "{why}");
 }
 
 /// How the logins of the readers went.
@@ -127,7 +150,6 @@ pub(crate) struct Logins {
 /// Fifty rotations, while readers fetch the value and log in with it, each as fast as it can.
 pub(crate) async fn under_load(rotator: Arc<dyn Rotator>, works: Works, grace: Duration) -> Logins {
     let rotated = Rotated::by(rotator, true, grace).await;
-    rotated.idle().await.unwrap();
     let (over, round) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let readers: Vec<_> = (0..READERS)
         .map(|_| {
