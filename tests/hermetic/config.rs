@@ -60,7 +60,7 @@ fn the_shipped_example_has_no_fault() {
     let source = Source { file: EXAMPLE.into(), text: fs::read_to_string(EXAMPLE).unwrap() };
     let read = config::read(&[source], Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(read.warnings, []);
-    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 3, 1));
+    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 3, 3));
 }
 
 #[test]

@@ -189,6 +189,7 @@ async fn what_is_wrong_at_a_redis_server_is_said_and_passes() {
     let error = rotated.try_again().await.unwrap_err();
     assert!(error.contains("`ACL SETUSER`: the login may not do that"), "{error}");
     redis.told("ACL SETUSER bursar +acl|setuser").await;
+    redis.told("ACL SAVE").await;
     redis.stop();
     assert!(rotated.try_again().await.is_err());
     redis.run().await;

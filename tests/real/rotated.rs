@@ -20,6 +20,8 @@ use crate::matrix::{House, Subject, Works};
 const ROTATIONS: usize = 50;
 /// How many readers there are meanwhile.
 const READERS: usize = 4;
+/// How long a reader rests after a login.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The login with which a rotator acts, in a store of its own.
 pub(crate) struct AdminFile {
@@ -147,7 +149,7 @@ pub(crate) struct Logins {
     pub(crate) locked_out: usize,
 }
 
-/// Fifty rotations, while readers fetch the value and log in with it, each as fast as it can.
+/// Fifty rotations, while readers fetch the value and log in with it, again and again.
 pub(crate) async fn under_load(rotator: Arc<dyn Rotator>, works: Works, grace: Duration) -> Logins {
     let rotated = Rotated::by(rotator, true, grace).await;
     let (over, round) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -188,6 +190,7 @@ async fn read(
         let now = round.load(Ordering::SeqCst);
         if works(value).await {
             logins.succeeded += 1;
+            tokio::time::sleep(PAUSE).await;
             continue;
         }
         // A machine that stands still for longer than the grace period has kept the value for too long.
