@@ -175,15 +175,15 @@ fn own_roots(path: &Path) -> Result<Roots, NoAnswer> {
 }
 
 async fn tcp(host: &ServerName<'_>, port: u16) -> std::io::Result<TcpStream> {
-    let stream = match host {
-        ServerName::IpAddress(ip) => TcpStream::connect((IpAddr::from(*ip), port)).await,
+    let stream = if let ServerName::IpAddress(ip) = host {
+        TcpStream::connect((IpAddr::from(*ip), port)).await?
+    } else if is_localhost(host) {
         // Loopback, whatever a name server says (RFC 6761 §6.3).
-        _ if is_localhost(host) => {
-            let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            TcpStream::connect(&both.map(|ip| SocketAddr::new(ip, port))[..]).await
-        }
-        _ => TcpStream::connect((&*host.to_str(), port)).await,
-    }?;
+        let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        TcpStream::connect(&both.map(|ip| SocketAddr::new(ip, port))[..]).await?
+    } else {
+        TcpStream::connect((&*host.to_str(), port)).await?
+    };
     stream.set_nodelay(true)?;
     Ok(stream)
 }

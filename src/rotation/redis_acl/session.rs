@@ -61,9 +61,8 @@ impl Session {
                 None => {}
             }
             let most = MOST_REPLY.saturating_sub(read.len());
-            match (&mut self.stream).take(most as u64).read_buf(&mut read).await.map_err(broken)? {
-                0 => return Err(Trouble::Unavailable("the server closed the session".into())),
-                _ => {}
+            if (&mut self.stream).take(most as u64).read_buf(&mut read).await.map_err(broken)? == 0 {
+                return Err(Trouble::Unavailable("the server closed the session".into()));
             }
         }
     }
