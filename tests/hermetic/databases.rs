@@ -150,7 +150,7 @@ fn read(table: &str) -> Result<Meant, Vec<(String, String)>> {
     let text = format!(
         "[store.local]\nkind = \"sealed\"\n[secret.key]\nstore = \"local\"\n[secret.key.rotation]\nevery = \"30d\"\n{table}\n"
     );
-    let source = Source { file: "bursar.toml".into(), text: text.into() };
+    let source = Source { file: "bursar.toml".into(), text };
     match config::read(&[source], Path::new("/etc/bursar")) {
         Ok(read) => Ok(read.settings.secrets[&"key".parse().unwrap()].rotation.clone().unwrap().rotator),
         Err(faults) => Err(faults.iter().map(|fault| (fault.place.key.clone(), fault.what.clone())).collect()),

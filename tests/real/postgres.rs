@@ -244,7 +244,7 @@ async fn every_crash_leaves_a_postgres_role_that_works() {
 async fn readers_of_a_postgres_pair_never_fail() {
     let (pg, admin) = (Pg::start().await, bursar());
     let logins = under_load(pg.rotator(pair(), &admin, false), pg.works(), Duration::from_millis(150)).await;
-    assert!(logins.failed == 0 && logins.locked_out == 0 && logins.succeeded > 200, "{logins:?}");
+    assert!(logins.failed == 0 && logins.locked_out == 0 && logins.succeeded > 100, "{logins:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

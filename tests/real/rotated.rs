@@ -21,7 +21,7 @@ const ROTATIONS: usize = 50;
 /// How many readers there are meanwhile.
 const READERS: usize = 4;
 /// How long a reader rests after a login.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The login with which a rotator acts, in a store of its own.
 pub(crate) struct AdminFile {
