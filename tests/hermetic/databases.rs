@@ -10,7 +10,7 @@ use bursar::document::Source;
 use bursar::rotation::login::Admin;
 use bursar::rotation::postgres::{Postgres, Roles, Server};
 use bursar::rotation::redis_acl::{Persist, RedisAcl, User};
-use bursar::rotation::{Held, Overlap, Rotator, Trouble};
+use bursar::rotation::{Ended, Held, Overlap, Rotator, Trouble};
 use bursar::secret::Secret;
 use bursar::store::Place;
 use bursar::store::files::FilesStore;
@@ -113,13 +113,8 @@ async fn a_postgres_server_that_never_ends_is_left() {
         ("no server of its kind", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), false),
         ("a message of 4 GiB", b"E\xff\xff\xff\xff".to_vec(), false),
         ("notices without end", message(b'N', &[b'x'; 1_000]), true),
-        ("nothing", Vec::new(), false),
     ];
     for (what, says, again) in cases {
-        // Nothing said is a connection that ends with the test's reading: the far side closes it.
-        if says.is_empty() {
-            continue;
-        }
         let (tested, _) = postgres(says, again).await;
         let why = tested.expect_err(what);
         assert!(matches!(why, Trouble::Nonsense(_) | Trouble::Unavailable(_)), "{what}: {why}");
@@ -143,6 +138,33 @@ async fn a_redis_server_that_means_harm_is_left_and_not_quoted() {
         assert!(!why.contains(PASSWORD), "{what}: {why}");
     }
     assert_eq!(redis(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n", false).await, Ok(false));
+}
+
+#[tokio::test]
+async fn what_is_no_login_of_ours_is_left_and_what_is_served_is_not_touched() {
+    let folder = super::private_folder();
+    // Nobody listens, and no admin credential is there: whatever acts, fails.
+    let line = Line { endpoint: "/nobody/listens".parse().unwrap(), ca_file: None };
+    let postgres = Postgres {
+        server: Server::new(line.endpoint.clone(), None, "app".into()),
+        roles: Roles::Pair(["app".parse().unwrap(), "other".parse().unwrap()]),
+        admin: admin(folder.path()),
+        random: Arc::new(SystemRandom),
+    };
+    let user = User { line, name: "app".parse().unwrap(), persist: Persist::AclSave };
+    let redis = RedisAcl { user, admin: admin(folder.path()), random: Arc::new(SystemRandom) };
+    let rotators: [&dyn Rotator; 2] = [&postgres, &redis];
+    for rotator in rotators {
+        let former = |value: &str| Ended { far_id: None, value: Some(Arc::new(Secret::copy_of(value.as_bytes()))) };
+        let (served, third) = (held(), former("{\"username\":\"third\",\"password\":\"x\"}"));
+        for left in [third, former("no login"), Ended { far_id: None, value: Some(held().value) }] {
+            assert_eq!(rotator.revoke(&left, Some(&served)).await, Ok(()), "{}", rotator.kind());
+        }
+        let other = former("{\"username\":\"app\",\"password\":\"x\"}");
+        let is_ended = rotator.revoke(&other, None).await.is_ok();
+        assert!(!is_ended, "{} has ended what it could not reach", rotator.kind());
+    }
+    assert!(matches!(postgres.set(&held(), Some(&held())).await, Err(Trouble::Refused(_))));
 }
 
 /// A configuration with a rotated secret `key`, by `table`.

@@ -15,6 +15,7 @@ use tokio_postgres::NoTls;
 
 use crate::matrix::Works;
 use crate::peers::{certify, free_port};
+use crate::rig::Agent;
 use crate::rotated::{AdminFile, Rotated, member, refused, survives, under_load};
 
 const PAGE: &str = include_str!("../../docs/rotators/postgres.md");
@@ -337,4 +338,42 @@ async fn a_postgres_login_that_proves_nothing_is_none() {
         pg.hba("").await;
         rotated.try_again().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_rotates_a_postgres_login_for_its_readers() {
+    let (pg, admin) = (Pg::start().await, bursar());
+    let entries = format!(
+        "[store.files]\nkind = \"files\"\npath = \"{}\"\n[secret.db]\nstore = \"local\"\n\
+         [secret.db-user]\nstore = \"local\"\npath = \"db\"\nfield = \"username\"\n\
+         [secret.db-password]\nstore = \"local\"\npath = \"db\"\nfield = \"password\"\n\
+         [secret.db.rotation]\ngrace = \"1h\"\n[secret.db.rotation.postgres]\naddress = \"{}\"\ndatabase = \"postgres\"\n\
+         admin = {{ store = \"files\", name = \"admin\" }}\nusers = [\"app_a\", \"app_b\"]\n",
+        admin.folder().display(),
+        pg.socket().display(),
+    );
+    let rule = "@id(\"db\")\npermit (principal == Workload::\"checkout\", action == Action::\"secret\", resource);\n";
+    let agent = Agent::start_with(&entries, &[("policies/db.cedar", rule)]);
+    let first = secret(&agent, "db-user").await;
+    assert_eq!(first, "app_a");
+    let rotated = agent.operate(&["rotate", "db", "--reason", "drill"]);
+    assert!(rotated.status.success(), "{}", String::from_utf8_lossy(&rotated.stderr));
+    let [user, password] = [secret(&agent, "db-user").await, secret(&agent, "db-password").await];
+    assert_eq!(user, "app_b");
+    assert!(pg.logs_in(&user, &password).await && !agent.log().contains(&password));
+}
+
+/// What the workload `checkout` is given: as soon as there is something.
+async fn secret(agent: &Agent, name: &str) -> String {
+    for _ in 0..600 {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--header", "Bursar: 1", "--unix-socket"]).arg(agent.socket_of("checkout"));
+        let answer = curl.arg(format!("http://localhost/secret/{name}")).output().unwrap().stdout;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        if let Some(value) = answer["value"].as_str() {
+            return value.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no `{name}`: {}", agent.log())
 }

@@ -1,7 +1,7 @@
 //! What the tests of rotators share: an admin credential in a store, faults at every step, and readers under load.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +43,10 @@ impl AdminFile {
 
     pub(crate) fn remove(&self) {
         std::fs::remove_file(self.path()).unwrap();
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn admin(&self) -> Admin {
