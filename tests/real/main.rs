@@ -9,6 +9,7 @@
 )]
 
 mod agent;
+mod aws;
 mod clients;
 mod clocks;
 mod jose;
