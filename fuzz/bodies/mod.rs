@@ -7,6 +7,7 @@
 pub mod api;
 pub mod audit;
 pub mod config;
+pub mod database;
 pub mod dev;
 pub mod input;
 pub mod names;
@@ -32,7 +33,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 39] = [
+pub const TARGETS: [Target; 43] = [
     target("token_form", api::token_form, QUICK),
     target("secret_query", api::secret_query, QUICK),
     target("secret_member", store::secret_member, QUICK),
@@ -71,5 +72,9 @@ pub const TARGETS: [Target; 39] = [
     target("openbao_answer", store::openbao_answer, QUICK),
     target("store_notes", store::store_notes, QUICK),
     target("store_words", store::store_words, QUICK),
+    target("postgres_watch", database::postgres_watch, QUICK),
+    target("redis_reply", database::redis_reply, QUICK),
+    target("database_login", database::database_login, QUICK),
+    target("database_address", database::database_address, QUICK),
     target("bad_day", dev::bad_day, QUICK),
 ];

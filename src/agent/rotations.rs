@@ -10,11 +10,14 @@ use crate::access::SecretId;
 use crate::audit::AuditError;
 use crate::audit::query::{Filter, query};
 use crate::config::Read;
-use crate::config::meant;
+use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::rotation::login::Admin;
+use crate::rotation::postgres::Postgres;
 use crate::rotation::random::RandomText;
+use crate::rotation::redis_acl::RedisAcl;
 use crate::rotation::{self, Plan, Rotation, Rotator};
 use crate::store::{Shelf, VersionId};
 use crate::time::Wall;
@@ -57,10 +60,19 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Re
     Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
-fn rotator(meant: &meant::Rotator, _shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
+fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
+    let random = Arc::clone(&tools.random);
+    let admin = |at: &SecretRef| {
+        let place = shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone()));
+        place.map(Admin).ok_or_else(|| format!("there is no store `{}`", at.store))
+    };
     Ok(match meant {
-        meant::Rotator::Random { alphabet, length } => {
-            Arc::new(RandomText::new(*alphabet, *length, Arc::clone(&tools.random)))
+        meant::Rotator::Random { alphabet, length } => Arc::new(RandomText::new(*alphabet, *length, random)),
+        meant::Rotator::Postgres { server, roles, admin: at } => {
+            Arc::new(Postgres { server: server.clone(), roles: roles.clone(), admin: admin(at)?, random })
+        }
+        meant::Rotator::RedisAcl { user, admin: at, exclusive: _ } => {
+            Arc::new(RedisAcl { user: user.clone(), admin: admin(at)?, random })
         }
     })
 }

@@ -12,7 +12,7 @@ use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
 use crate::rotation::random::Alphabet;
-use crate::rotation::{Overlap, Schedule};
+use crate::rotation::{Overlap, Schedule, postgres, redis_acl};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
@@ -250,6 +250,24 @@ pub enum Rotator {
         /// Of how many.
         length: usize,
     },
+    /// The password of a PostgreSQL role, or of two.
+    Postgres {
+        /// Where.
+        server: postgres::Server,
+        /// Of whom.
+        roles: postgres::Roles,
+        /// With which login.
+        admin: SecretRef,
+    },
+    /// A password of a Redis user.
+    RedisAcl {
+        /// Where, and of whom.
+        user: redis_acl::User,
+        /// With which login.
+        admin: SecretRef,
+        /// Whether a password that was put is bursar's to end.
+        exclusive: bool,
+    },
 }
 
 impl Rotator {
@@ -257,7 +275,8 @@ impl Rotator {
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         match self {
-            Self::Random { .. } => Overlap::Two,
+            Self::Random { .. } | Self::RedisAcl { .. } => Overlap::Two,
+            Self::Postgres { roles, .. } => roles.overlap(),
         }
     }
 
@@ -265,7 +284,9 @@ impl Rotator {
     #[must_use]
     pub const fn exclusive(&self) -> bool {
         match self {
-            Self::Random { .. } => true,
+            // A role that is named here has the passwords that bursar gives it.
+            Self::Random { .. } | Self::Postgres { .. } => true,
+            Self::RedisAcl { exclusive, .. } => *exclusive,
         }
     }
 }

@@ -14,7 +14,10 @@
 
 mod engine;
 mod holders;
+pub mod login;
+pub mod postgres;
 pub mod random;
+pub mod redis_acl;
 mod rotator;
 pub mod schedule;
 mod status;

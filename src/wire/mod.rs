@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 
 use tls::NoTls;
 
+pub mod line;
 pub mod tls;
 mod trouble;
 

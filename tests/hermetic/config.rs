@@ -60,7 +60,7 @@ fn the_shipped_example_has_no_fault() {
     let source = Source { file: EXAMPLE.into(), text: fs::read_to_string(EXAMPLE).unwrap() };
     let read = config::read(&[source], Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(read.warnings, []);
-    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 4, 2));
+    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 4, 5));
     assert_eq!(read.settings.deliveries.len(), 3);
 }
 
@@ -142,13 +142,13 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
-         [secret.key]\nstore = \"local\"\n[secret.key.rotation]\nevery = \"30d\"\n\
+         [secret.key]\nstore = \"local\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
     let faults = read(&text).unwrap_err();
     let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
-    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness", "secret.key.rotation"];
+    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness"];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
 }

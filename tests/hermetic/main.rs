@@ -18,6 +18,7 @@ mod cli;
 mod clocks;
 mod config;
 mod corpus;
+mod databases;
 mod document;
 mod jwt;
 mod keys;

@@ -132,11 +132,16 @@ impl House {
 
     /// An engine that has just started, over `store`.
     pub(crate) fn engine(&self, subject: &Subject, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
+        self.engine_by(subject.plan(), rotator, store)
+    }
+
+    /// An engine that has just started, over `store`, by `plan`.
+    pub(crate) fn engine_by(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
         let place = Place { store_name: "local".parse().unwrap(), store, name: self.secret.clone(), fresh_for: None };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
         let (name, schedule) = (self.name(), Schedule::default());
-        engine.keep(vec![Rotation { name, place, plan: subject.plan(), schedule, rotator }]);
+        engine.keep(vec![Rotation { name, place, plan, schedule, rotator }]);
         Arc::new(engine)
     }
 

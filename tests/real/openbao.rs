@@ -1,6 +1,5 @@
 //! OpenBao as it is: initialised, unsealed, with AppRole, and with the policy of `docs/stores.md` and no more.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +16,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::peers::{certify, http, installed};
+use crate::peers::{certify, free_port, http, installed};
 use crate::store_conformance::{Bench, agrees_with_the_model, attempt, every_rule, steps};
 
 const STORES: &str = include_str!("../../docs/stores.md");
@@ -151,10 +150,6 @@ impl Drop for Bao {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn write_config(folder: &Path, [port, cluster]: [u16; 2]) {

@@ -1,6 +1,7 @@
 //! The real servers as children of the test: started, waited for, ended.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -191,6 +192,11 @@ impl Mock {
     pub(crate) fn token_endpoint(&self, mode: &str) -> String {
         format!("{}/token?mode={mode}", self.issuer())
     }
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The test's own HTTP client.

@@ -1,5 +1,6 @@
 //! `[secret.NAME.rotation]`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Reader;
@@ -8,8 +9,9 @@ use crate::config::said;
 use crate::config::words::Period;
 use crate::name::Name;
 use crate::rotation::random::Alphabet;
-use crate::rotation::{Overlap, Schedule};
+use crate::rotation::{Overlap, Schedule, postgres, redis_acl};
 use crate::time::calendar::{NotOfTheCalendar, Zone};
+use crate::wire::line::{Endpoint, Line, NotAnEndpoint};
 
 /// How long the former version stays valid where nobody says.
 const GRACE: Duration = Duration::from_secs(3_600);
@@ -86,15 +88,104 @@ impl Reader<'_> {
 
     /// The one rotator that has a table.
     fn rotator(&mut self, key: &str, said: said::Rotation, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
-        let _ = (at, stores);
-        let mut rotators = Vec::new();
-        rotators.extend(said.random.map(random));
-        if rotators.len() != 1 {
-            let what = format!("`{key}` needs one rotator, and has {}", rotators.len());
+        let (mut tables, mut rotators) = (0, Vec::new());
+        let mut table = |rotator: Option<Option<Rotator>>| {
+            tables += usize::from(rotator.is_some());
+            rotators.extend(rotator.flatten());
+        };
+        table(said.random.map(|said| Some(random(said))));
+        table(said.postgres.map(|said| self.postgres(&format!("{key}.postgres"), said, at, stores)));
+        table(said.redis_acl.map(|said| self.redis_acl(&format!("{key}.redis-acl"), said, at, stores)));
+        if tables != 1 {
+            let what = format!("`{key}` needs one rotator, and has {tables}");
             let help = format!("give it one table, such as `[{key}.random]`");
             self.fault(key, what, Some(help));
         }
         rotators.pop()
+    }
+
+    fn postgres(&mut self, key: &str, said: said::Postgres, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
+        let admin = self.admin(key, said.admin, at, stores);
+        let endpoint = self.endpoint(key, &said.address);
+        let ca_file = said.ca_file.map(|path: PathBuf| self.path(&format!("{key}.ca_file"), &path));
+        if said.database.is_empty() || said.database.chars().any(char::is_control) {
+            let what = format!("`{key}.database` is not the name of a database");
+            self.fault(&format!("{key}.database"), what, None);
+        }
+        let roles = self.roles(key, said.user, said.users);
+        Some(Rotator::Postgres {
+            server: postgres::Server::new(endpoint?, ca_file, said.database),
+            roles: roles?,
+            admin,
+        })
+    }
+
+    fn roles(&mut self, key: &str, user: Option<String>, users: Vec<String>) -> Option<postgres::Roles> {
+        let mut role = |key: &str, text: &str| match text.parse::<postgres::RoleName>() {
+            Ok(role) => Some(role),
+            Err(why) => {
+                self.fault(key, format!("`{key}` {why}"), None);
+                None
+            }
+        };
+        match (user.as_deref(), &users[..]) {
+            (Some(user), []) => role(&format!("{key}.user"), user).map(postgres::Roles::One),
+            (None, [first, second]) if first != second => {
+                let key = format!("{key}.users");
+                Some(postgres::Roles::Pair([role(&key, first)?, role(&key, second)?]))
+            }
+            _ => {
+                let what = format!("`{key}` needs either `user`, or `users` with two different roles");
+                let help =
+                    "two roles that take turns let readers move on in their time: `users = [\"app_a\", \"app_b\"]`";
+                self.fault(key, what, Some(help.into()));
+                None
+            }
+        }
+    }
+
+    fn redis_acl(&mut self, key: &str, said: said::RedisAcl, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
+        let admin = self.admin(key, said.admin, at, stores);
+        let endpoint = self.endpoint(key, &said.address);
+        let ca_file = said.ca_file.map(|path: PathBuf| self.path(&format!("{key}.ca_file"), &path));
+        let persist = match said.persist {
+            said::Persist::AclSave => redis_acl::Persist::AclSave,
+            said::Persist::ConfigRewrite => redis_acl::Persist::ConfigRewrite,
+            said::Persist::Nothing => redis_acl::Persist::Nothing,
+        };
+        let name = match said.user.parse() {
+            Ok(name) => Some(name),
+            Err(why) => {
+                let why: redis_acl::NotAUser = why;
+                self.fault(&format!("{key}.user"), format!("`{key}.user` {why}"), None);
+                None
+            }
+        };
+        let user = redis_acl::User { line: Line { endpoint: endpoint?, ca_file }, name: name?, persist };
+        Some(Rotator::RedisAcl { user, admin, exclusive: said.exclusive })
+    }
+
+    /// The credential with which a rotator acts: never the one that it rotates.
+    fn admin(&mut self, key: &str, said: said::SecretRef, at: &SecretRef, stores: &[Name]) -> SecretRef {
+        let key = format!("{key}.admin");
+        let admin = self.secret_ref(&key, said, stores);
+        if admin == *at {
+            let what = format!("`{key}` is the secret that it rotates: what goes wrong could not be mended with it");
+            self.fault(&key, what, Some("give bursar a login of its own at the server".into()));
+        }
+        admin
+    }
+
+    fn endpoint(&mut self, key: &str, said: &str) -> Option<Endpoint> {
+        let key = format!("{key}.address");
+        match said.parse() {
+            Ok(endpoint) => Some(endpoint),
+            Err(NotAnEndpoint) => {
+                let help = "write it as in `db.example.com:5432`, `[::1]:5432` or `/run/postgresql`";
+                self.fault(&key, format!("`{key}` {NotAnEndpoint}"), Some(help.into()));
+                None
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `[secret.NAME.rotation]`: when a secret is rotated, how carefully, and by what.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +38,8 @@ pub struct Rotation {
     /// How long after the promotion they are waited for; `24h` without it.
     #[schemars(extend("examples" = ["72h"]))]
     pub uptake_deadline: Option<Period>,
-    /// PostgreSQL roles.
-    #[schemars(extend("x-later" = true))]
-    pub postgres: Option<Rotator>,
+    /// The password of a PostgreSQL role, or of two that take turns.
+    pub postgres: Option<Postgres>,
     /// The client secret of an OAuth client.
     #[serde(rename = "oauth-client-secret")]
     #[schemars(extend("x-later" = true))]
@@ -51,10 +52,9 @@ pub struct Rotation {
     #[serde(rename = "aws-iam-access-key")]
     #[schemars(extend("x-later" = true))]
     pub aws_iam_access_key: Option<Rotator>,
-    /// A user of Redis.
+    /// A password of a Redis user.
     #[serde(rename = "redis-acl")]
-    #[schemars(extend("x-later" = true))]
-    pub redis_acl: Option<Rotator>,
+    pub redis_acl: Option<RedisAcl>,
     /// Calls to an HTTP service.
     #[schemars(extend("x-later" = true))]
     pub http: Option<Rotator>,
@@ -85,6 +85,71 @@ pub struct Rotator {
     pub admin: Option<SecretRef>,
     /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
     pub exclusive: bool,
+}
+
+/// The password of a PostgreSQL role, or of two that take turns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// Where the server listens: `HOST:PORT`, or the directory of its unix socket. TLS, except to this host.
+    #[schemars(extend("examples" = ["db.example.com:5432"]))]
+    pub address: String,
+    /// The database that readers and bursar connect to.
+    #[schemars(extend("examples" = ["app"]))]
+    pub database: String,
+    /// The certificate authorities that vouch for it. Without one, those of the system. With one, TLS to this host too.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/bursar/db-ca.pem"]))]
+    pub ca_file: Option<PathBuf>,
+    /// The login with which bursar sets passwords: JSON with `username` and `password`. It may alter the roles.
+    #[schemars(extend("examples" = [{ "store": "local", "name": "db-admin" }]))]
+    pub admin: SecretRef,
+    /// The role, where it is one: its former password ends with the rotation.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["app"]))]
+    pub user: Option<String>,
+    /// Two roles that take turns: the former login stays valid for the grace period.
+    #[serde(default)]
+    #[schemars(extend("examples" = [["app_a", "app_b"]]))]
+    pub users: Vec<String>,
+}
+
+/// A password of a Redis user: it may have several at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedisAcl {
+    /// Where the server listens: `HOST:PORT`, or its unix socket. TLS, except to this host.
+    #[schemars(extend("examples" = ["redis.example.com:6379"]))]
+    pub address: String,
+    /// The certificate authorities that vouch for it. Without one, those of the system. With one, TLS to this host too.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["/etc/bursar/redis-ca.pem"]))]
+    pub ca_file: Option<PathBuf>,
+    /// The login with which bursar sets passwords: JSON with `username` and `password`.
+    #[schemars(extend("examples" = [{ "store": "local", "name": "redis-admin" }]))]
+    pub admin: SecretRef,
+    /// The user.
+    #[schemars(extend("examples" = ["app"]))]
+    pub user: String,
+    /// How the server keeps the password over its own restart.
+    #[serde(default)]
+    pub persist: Persist,
+    /// Whether the password that bursar found is bursar's to end, too: the one that was put into the store by hand.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// How a Redis server keeps what it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Persist {
+    /// In its `aclfile`, by `ACL SAVE`.
+    #[default]
+    AclSave,
+    /// In its configuration file, by `CONFIG REWRITE`.
+    ConfigRewrite,
+    /// Not at all: a restart of the server loses the password.
+    Nothing,
 }
 
 /// A random text.
