@@ -11,6 +11,7 @@ use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
+use crate::rotation::http;
 use crate::rotation::random::Alphabet;
 use crate::rotation::{Overlap, Schedule};
 use crate::store::openbao;
@@ -225,6 +226,27 @@ pub enum Rotator {
         /// Of how many.
         length: usize,
     },
+    /// Calls to an HTTP service.
+    Http(Box<HttpCalls>),
+}
+
+/// Calls to an HTTP service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCalls {
+    /// The calls.
+    pub definition: http::Definition,
+    /// The credential with which they are made.
+    pub admin: Option<SecretRef>,
+    /// Whether nobody else makes credentials there.
+    pub exclusive: bool,
+    /// The certificate authorities that vouch for the service (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it is reached without TLS, which only loopback is.
+    pub is_plain: bool,
+    /// Of which characters a value is made, where we make it.
+    pub alphabet: Alphabet,
+    /// Of how many.
+    pub length: usize,
 }
 
 impl Rotator {
@@ -233,6 +255,7 @@ impl Rotator {
     pub const fn overlap(&self) -> Overlap {
         match self {
             Self::Random { .. } => Overlap::Two,
+            Self::Http(calls) => calls.definition.overlap,
         }
     }
 
@@ -241,6 +264,25 @@ impl Rotator {
     pub const fn exclusive(&self) -> bool {
         match self {
             Self::Random { .. } => true,
+            Self::Http(calls) => calls.exclusive,
+        }
+    }
+
+    /// The credential with which it acts, if it has one.
+    #[must_use]
+    pub const fn admin(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Random { .. } => None,
+            Self::Http(calls) => calls.admin.as_ref(),
+        }
+    }
+
+    /// The certificate authorities that vouch for its far side, where they have a file of their own.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        match self {
+            Self::Random { .. } => None,
+            Self::Http(calls) => calls.ca_file.as_deref(),
         }
     }
 }
@@ -363,7 +405,8 @@ impl Settings {
     #[must_use]
     pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
         let stored = self.providers.values().filter_map(|provider| provider.credential.stored());
-        let referred = stored.map(|(_, at)| at);
+        let rotators = self.secrets.values().filter_map(|secret| secret.rotation.as_ref()?.rotator.admin());
+        let referred = stored.map(|(_, at)| at).chain(rotators);
         let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
         let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
         let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));

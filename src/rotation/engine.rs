@@ -401,7 +401,12 @@ impl Engine {
         let lease_ends = self.clock.now().wall + LEASE;
         if let Reserved::Ours(ours) = place.store.reserve(&place.name, &attempt, lease_ends, &notes).await? {
             let found = ours.notes.get(super::Label::NOTE) != notes.get(super::Label::NOTE);
-            *memory = Memory { found, asked: false, probe: Probe { attempt: Some(attempt), ..Probe::default() }, ..std::mem::take(memory) };
+            *memory = Memory {
+                found,
+                asked: false,
+                probe: Probe { attempt: Some(attempt), ..Probe::default() },
+                ..std::mem::take(memory)
+            };
         }
         Ok(())
     }
@@ -481,7 +486,13 @@ impl Engine {
     }
 
     /// Stores what was made, and does not give up soon: the far side may say it only once.
-    async fn fill(&self, it: &Turning, attempt: &Attempt, value: &crate::secret::Secret, notes: &Notes) -> Result<(), Why> {
+    async fn fill(
+        &self,
+        it: &Turning,
+        attempt: &Attempt,
+        value: &crate::secret::Secret,
+        notes: &Notes,
+    ) -> Result<(), Why> {
         let Place { store, name, .. } = &it.rotation.place;
         for _ in 1..MOST_FILLS {
             match store.fill(name, attempt, value, notes).await {

@@ -87,8 +87,12 @@ impl Holders {
         let mut all = self.lock();
         let Some(known) = all.get_mut(secret) else { return (Vec::new(), false) };
         known.holders.retain(may_live);
-        let mut holders: Vec<_> =
-            known.holders.iter().filter(|kept| kept.holder.version == *version).map(|kept| kept.holder.clone()).collect();
+        let mut holders: Vec<_> = known
+            .holders
+            .iter()
+            .filter(|kept| kept.holder.version == *version)
+            .map(|kept| kept.holder.clone())
+            .collect();
         holders.sort();
         (holders, known.untold.contains(version))
     }

@@ -57,11 +57,7 @@ pub trait Rotator: Send + Sync + 'static {
 
     /// Makes a new value. Where we invent, nothing has happened at the far side after this; else `label` is left there
     /// with what was made, if there is a place for it.
-    fn create<'a>(
-        &'a self,
-        label: &'a Label,
-        current: Option<&'a Held>,
-    ) -> BoxFuture<'a, Result<Created, Trouble>>;
+    fn create<'a>(&'a self, label: &'a Label, current: Option<&'a Held>) -> BoxFuture<'a, Result<Created, Trouble>>;
 
     /// Makes the far side accept `new`, where we invent. `current` is what is served, if anything is.
     fn set<'a>(&'a self, new: &'a Held, current: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>>;
@@ -147,7 +143,9 @@ impl FromStr for FarId {
 
     fn from_str(text: &str) -> Result<Self, Trouble> {
         let valid = (1..=256).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        valid.then(|| Self(text.into())).ok_or_else(|| Trouble::Nonsense("it names a credential by no usable id".into()))
+        valid
+            .then(|| Self(text.into()))
+            .ok_or_else(|| Trouble::Nonsense("it names a credential by no usable id".into()))
     }
 }
 

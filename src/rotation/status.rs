@@ -94,7 +94,8 @@ impl Step {
         let far_invents = plan.invents == Invents::FarSide;
         match self {
             Self::Rest { until, waiting } => {
-                let until = until.map(|at| format!(", until {at} at the latest", at = at.rfc3339())).unwrap_or_default();
+                let until =
+                    until.map(|at| format!(", until {at} at the latest", at = at.rfc3339())).unwrap_or_default();
                 format!("wait for {}{until}", waiting.as_str())
             }
             Self::Reserve => "reserve a new version in the store".into(),
@@ -110,7 +111,8 @@ impl Step {
             Self::Revoke => "end the former one at the far side".into(),
             Self::Retire { left: false } => "retire the former version in the store".into(),
             Self::Retire { left: true } => {
-                "retire the former version in the store; at the far side it is left, since bursar did not make it".into()
+                "retire the former version in the store; at the far side it is left, since bursar did not make it"
+                    .into()
             }
             Self::Undo => "give the new version up".into(),
             Self::Baffled => "begin again later".into(),

@@ -4,6 +4,7 @@
 mod agent;
 mod clients;
 mod clocks;
+mod hub;
 mod jose;
 mod oauth;
 mod openbao;
@@ -12,5 +13,6 @@ mod peers;
 mod proofs;
 mod proofs_agent;
 mod rig;
+mod rotators;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;

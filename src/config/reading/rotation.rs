@@ -1,5 +1,7 @@
 //! `[secret.NAME.rotation]`.
 
+mod http;
+
 use std::time::Duration;
 
 use super::Reader;
@@ -36,7 +38,8 @@ impl Reader<'_> {
         let grace = match (rotator.overlap(), grace) {
             (Overlap::One, None) => Duration::ZERO,
             (Overlap::One, Some(_)) => {
-                let what = format!("`{key}.grace` has no effect: what this rotator sets ends the former version at once");
+                let what =
+                    format!("`{key}.grace` has no effect: what this rotator sets ends the former version at once");
                 self.fault(&format!("{key}.grace"), what, Some("take it out".into()));
                 Duration::ZERO
             }
@@ -85,23 +88,44 @@ impl Reader<'_> {
 
     /// The one rotator that has a table.
     fn rotator(&mut self, key: &str, said: said::Rotation, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
-        let _ = (at, stores);
-        let mut rotators = Vec::new();
-        rotators.extend(said.random.map(random));
-        if rotators.len() != 1 {
-            let what = format!("`{key}` needs one rotator, and has {}", rotators.len());
+        let rotators = [said.random.is_some(), said.http.is_some()];
+        let count = rotators.into_iter().filter(|is_said| *is_said).count();
+        if count != 1 {
+            let what = format!("`{key}` needs one rotator, and has {count}");
             let help = format!("give it one table, such as `[{key}.random]`");
             self.fault(key, what, Some(help));
         }
-        rotators.pop()
+        let random = said.random.map(|said| {
+            let (alphabet, length) = alphabet(said);
+            Rotator::Random { alphabet, length }
+        });
+        let http = said.http.and_then(|said| self.http(&format!("{key}.http"), *said, at, stores));
+        random.or(http)
+    }
+
+    /// The credential with which a rotator acts: never the one that it rotates.
+    fn admin(
+        &mut self,
+        key: &str,
+        said: Option<said::SecretRef>,
+        at: &SecretRef,
+        stores: &[Name],
+    ) -> Option<SecretRef> {
+        let admin = self.secret_ref(&format!("{key}.admin"), said?, stores);
+        if admin == *at {
+            let what = format!("`{key}.admin` is the credential that is rotated");
+            let help = "give the rotator a credential of its own: one that rotates itself locks itself out";
+            self.fault(&format!("{key}.admin"), what, Some(help.into()));
+        }
+        Some(admin)
     }
 }
 
-fn random(said: said::Random) -> Rotator {
+fn alphabet(said: said::Random) -> (Alphabet, usize) {
     let alphabet = match said.alphabet {
         said::Alphabet::Alphanumeric => Alphabet::Alphanumeric,
         said::Alphabet::Hex => Alphabet::Hex,
         said::Alphabet::Base64url => Alphabet::Base64url,
     };
-    Rotator::Random { alphabet, length: said.length as usize }
+    (alphabet, said.length as usize)
 }

@@ -1,10 +1,14 @@
 //! `[secret.NAME.rotation]`: when a secret is rotated, how carefully, and by what.
 
+mod http;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretRef;
 use crate::config::words::Period;
+
+pub use http::{Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Preset};
 
 /// How a secret is rotated: when, how carefully, and the rotator with a table of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,8 +60,7 @@ pub struct Rotation {
     #[schemars(extend("x-later" = true))]
     pub redis_acl: Option<Rotator>,
     /// Calls to an HTTP service.
-    #[schemars(extend("x-later" = true))]
-    pub http: Option<Rotator>,
+    pub http: Option<Box<Http>>,
     /// A program.
     #[schemars(extend("x-later" = true))]
     pub exec: Option<Rotator>,
