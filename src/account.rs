@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::access::{Access, Grounds, Permit, Scopes};
 use crate::crypto::Fingerprint;
@@ -92,6 +93,19 @@ pub struct SecretTerms {
     pub obtained: Moment,
     /// How fresh it is at this moment.
     pub freshness: Freshness,
+    /// How its value is written.
+    pub encoding: Encoding,
+    /// After how long its reader should ask again.
+    pub reread_after: Duration,
+}
+
+/// How the value of a secret is written in a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As the text that it is.
+    Utf8,
+    /// As base64 (RFC 4648 §4).
+    Base64,
 }
 
 /// How fresh a value is.

@@ -15,7 +15,7 @@ use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
@@ -37,14 +37,17 @@ use crate::name::Name;
 use crate::peer::cgroup::ContainerRoots;
 use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
+use crate::rotation::{self, keep_turning};
 use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
+use crate::wire::tls::Tls;
 
 use providers::Providers;
+use rotations::Tools;
 use rules::{Reader, shelf_of};
 use sockets::Socket;
 use stores::{Stores, restate, restate_in_each_segment};
@@ -185,10 +188,16 @@ impl Agent {
         let mut engine = Engine::new(journal.clone(), Arc::clone(&clock), Arc::clone(&random), fingerprints);
         engine.tracer = tracer.clone();
         let engine = Arc::new(engine);
+        // A rotation tells the broker, which is made after it.
+        let hears: Arc<OnceLock<Weak<Broker>>> = Arc::default();
+        let rotation =
+            Arc::new(rotation_engine(&read.settings, &keys, &journal, (&clock, &random), Arc::clone(&hears)));
         let reader = Reader {
             file: file.to_owned(),
             shelf,
             providers: Providers::new(Arc::clone(&engine)),
+            rotation: Arc::clone(&rotation),
+            tools: Tools { random: Arc::clone(&random), clock: Arc::clone(&clock), tls: Tls::default() },
             log,
             in_force: Mutex::new(read.settings.clone()),
         };
@@ -196,7 +205,8 @@ impl Agent {
         reader.enact(read.settings.clone(), draft);
         let reread: Arc<dyn Reread> = Arc::new(reader);
         let broker = Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread).traced(tracer);
-        let broker = Arc::new(broker);
+        let broker = Arc::new(broker.rotating(Arc::clone(&rotation)));
+        drop(hears.set(Arc::downgrade(&broker)));
 
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
@@ -224,6 +234,7 @@ impl Agent {
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
         background.spawn(kept::keep_ahead(Arc::clone(broker.kept())));
         background.spawn(tell_of_changes(Arc::clone(&broker)));
+        background.spawn(keep_turning(rotation));
         Ok(Self { broker, journal, drain, serving, background, warnings })
     }
 
@@ -276,6 +287,24 @@ fn serve_all(sockets: Vec<Socket>, shared: &Shared, scraped: &Arc<scrape::Source
         serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }
     Ok(serving)
+}
+
+/// The engine of rotations, which tells the broker that `hears` holds by then.
+fn rotation_engine(
+    settings: &Settings,
+    keys: &Keys,
+    journal: &Journal,
+    (clock, random): (&Arc<dyn Clock>, &Arc<dyn Random>),
+    hears: Arc<OnceLock<Weak<Broker>>>,
+) -> rotation::Engine {
+    // The log's id with it: of two agents with one name each is still another.
+    let name = settings.agent.id.as_ref().map_or_else(|| made_id(keys), ToString::to_string);
+    let us = format!("{name} {}", keys.log);
+    let told = move |secret: &Name, happened: &rotation::Happened| {
+        let broker = hears.get().and_then(Weak::upgrade);
+        broker.iter().for_each(|broker| broker.rotated(secret, happened));
+    };
+    rotation::Engine::new(journal.clone(), Arc::clone(clock), Arc::clone(random), &us, Box::new(told))
 }
 
 fn open_journal(

@@ -10,18 +10,22 @@
 
 mod case;
 mod catalogue;
+mod listener;
 mod metrics;
 mod refused;
+mod rotations;
+mod seats;
 mod views;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch::Sender;
+use tokio::time::timeout;
 
 use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms};
@@ -30,6 +34,7 @@ use crate::audit::{
     TraceId,
 };
 use crate::crypto::Random;
+use crate::events::{Bus, What};
 use crate::fault::{Faults, counted};
 use crate::kept;
 use crate::name::{Name, StoredName};
@@ -37,6 +42,7 @@ use crate::oauth::Failure;
 use crate::peer::{Peer, Registry, Unidentified};
 use crate::policy::Snapshot;
 use crate::retry::{Quotas, Rate};
+use crate::rotation;
 use crate::secret::Secret;
 use crate::store::{self, Attempt, Place, Shelf, Store, StoreError, VersionId, Versions, Which};
 use crate::telemetry::trace::{Kind, Parent, Tracer, Trail};
@@ -44,14 +50,20 @@ use crate::time::{Clock, Moment};
 use crate::token::{Provider, Rejection, Revoked};
 
 use case::Case;
+use seats::Seats;
+
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
+pub use listener::{Listener, News, Subject};
 use metrics::Counts;
 pub use refused::{Done, Refused, Why};
+pub use rotations::{How, RotateAsk, Rotated};
 pub use views::{Status, VersionStatus, Whoami};
 pub use watch::tell_of_changes;
 
 /// How long a verdict holds: it is for the moment of the question. Whoever asks again is judged again.
 const VERDICT_HOLDS: Duration = Duration::from_secs(30);
+/// The longest wait for another version of a secret.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a `put` may take before another may take its reservation over.
 pub const PUT_LEASE: Duration = Duration::from_secs(30);
 /// How long after an operator's word the end of a token may still be begun: somebody waits for the answer.
@@ -99,10 +111,17 @@ pub struct Broker {
     reloading: tokio::sync::Mutex<()>,
     /// What each workload has had of its requests.
     requests: Mutex<Quotas>,
-    draining: AtomicBool,
+    /// Turns true when the agent stops: who waits or listens is let go.
+    draining: Sender<bool>,
+    /// Sends when other rules have come into force: who waits is judged by them.
+    renewed: Sender<()>,
+    waiting: Seats,
+    listening: Seats,
     counts: Counts,
     tracer: Tracer,
+    events: Bus,
     kept: Arc<kept::Engine>,
+    rotation: Option<Arc<rotation::Engine>>,
 }
 
 /// A request for a secret, as understood.
@@ -112,8 +131,19 @@ pub struct SecretAsk<'a> {
     pub name: &'a str,
     /// Which version of it.
     pub which: Which,
+    /// Whether the caller waits, and for what.
+    pub wait: Option<Wait>,
     /// The caller's span, if it named one.
     pub trace: Option<Parent>,
+}
+
+/// What somebody waits for: that the current version is another than those that it has.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// The versions that it has; with none it has nothing to wait for.
+    pub held: Vec<VersionId>,
+    /// How long it waits, at most [`LONGEST_WAIT`].
+    pub most: Duration,
 }
 
 /// A request for a token, as understood.
@@ -141,10 +171,35 @@ impl Broker {
         random: Arc<dyn Random>,
         reread: Arc<dyn Reread>,
     ) -> Self {
-        let (reloading, requests, draining, counts, tracer) = Default::default();
+        let (reloading, requests, draining, renewed, waiting) = Default::default();
+        let (listening, counts, tracer) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
-        let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random)));
-        Self { rules, journal, clock, random, reread, reloading, requests, draining, counts, tracer, kept }
+        let events = Bus::default();
+        let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random), events.clone()));
+        Self {
+            rules,
+            journal,
+            clock,
+            random,
+            reread,
+            reloading,
+            requests,
+            draining,
+            renewed,
+            waiting,
+            listening,
+            counts,
+            tracer,
+            events,
+            kept,
+            rotation: None,
+        }
+    }
+
+    /// Where is told what has happened to what workloads have.
+    #[must_use]
+    pub const fn events(&self) -> &Bus {
+        &self.events
     }
 
     /// The secrets that are held.
@@ -157,6 +212,13 @@ impl Broker {
     #[must_use]
     pub fn traced(mut self, tracer: Tracer) -> Self {
         self.tracer = tracer;
+        self
+    }
+
+    /// The same, with `engine` for the secrets that are rotated.
+    #[must_use]
+    pub fn rotating(mut self, engine: Arc<rotation::Engine>) -> Self {
+        self.rotation = Some(engine);
         self
     }
 
@@ -201,22 +263,86 @@ impl Broker {
         Ok(released)
     }
 
-    /// Hands a workload the secret that policy allows it.
+    /// Hands a workload the secret that policy allows it; where it waits for another version than it has, once there is
+    /// one or its wait is over. It is judged before it waits, and again for what it is handed then.
     ///
     /// # Errors
     /// [`Refused`], with the record of it where there is one.
     pub async fn secret(&self, peer: &Peer, ask: SecretAsk<'_>) -> Result<Released, Refused> {
+        if let Some(wait) = ask.wait.as_ref().filter(|wait| !wait.held.is_empty()) {
+            timeout(wait.most, self.wait(peer, &ask, wait)).await.unwrap_or(Ok(()))?;
+        }
         let began = self.clock.now();
+        let mut trail = self.tracer.begin("secret", Kind::Server, ask.trace, began);
+        let answer = self.secret_since(began, peer, ask, &mut trail).await;
+        let ended = answer.as_ref().map_or_else(|_| self.clock.now(), Released::at);
+        self.counts.answered_secret(&answer, ended.since(began));
+        self.tracer.end(metrics::noted(trail, &answer), ended);
+        answer
+    }
+
+    async fn secret_since(
+        &self,
+        began: Moment,
+        peer: &Peer,
+        ask: SecretAsk<'_>,
+        trail: &mut Option<Trail>,
+    ) -> Result<Released, Refused> {
         let rules = self.rules.load_full();
         let trace = ask.trace.map(|parent| TraceId(parent.trace));
         let case = Case { broker: self, peer, action: Action::Secret, trace };
 
         let who = case.attest(&rules, Role::Workload).await?;
+        self.step(trail, "attest");
         case.within_its_rate(&rules, &who, began).await?;
+        let name = who.name.clone();
         let access = case.entry(&rules, who, ask.name).await?;
+        metrics::note(trail, &access);
         let permit = case.judge(&rules, access, began).await?;
+        self.step(trail, "judge");
         let lease = case.unlocked(self.kept.obtain(permit, &rules.shelf, &ask.which).await).await?;
-        case.released(lease, began).await
+        self.step(trail, "obtain");
+        let released = case.released(lease, began).await?;
+        self.step(trail, "record");
+        self.holds(peer, name, ask.name, released.terms());
+        Ok(released)
+    }
+
+    /// Waits until a secret has another version than the workload has. Nothing of it is handed over here.
+    async fn wait(&self, peer: &Peer, ask: &SecretAsk<'_>, wait: &Wait) -> Result<(), Refused> {
+        let (mut renewed, mut draining) = (self.renewed.subscribe(), self.draining.subscribe());
+        loop {
+            let rules = self.rules.load_full();
+            let trace = ask.trace.map(|parent| TraceId(parent.trace));
+            let case = Case { broker: self, peer, action: Action::Secret, trace };
+
+            let who = case.attest(&rules, Role::Workload).await?;
+            let _seat = case.seat(&self.waiting, &who).await?;
+            let access = case.entry(&rules, who, ask.name).await?;
+            let permit = case.judge(&rules, access, self.clock.now()).await?;
+            tokio::select! {
+                () = self.kept.other_than(&permit, &rules.shelf, &wait.held) => return Ok(()),
+                _ = draining.wait_for(|draining| *draining) => return Ok(()),
+                // Whether it may still have the secret, and where that is, the new rules say.
+                _ = renewed.changed() => {}
+            }
+        }
+    }
+
+    /// Lets a workload hear what happens to what it may have. Nothing is handed over: each event is judged for it anew.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn listen(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Listener, Refused> {
+        let began = self.clock.now();
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Secret, trace: None };
+
+        let who = case.attest(&rules, Role::Workload).await?;
+        case.within_its_rate(&rules, &who, began).await?;
+        let seat = case.seat(&self.listening, &who).await?;
+        let (hearing, draining) = (self.events.listen(), self.draining.subscribe());
+        Ok(Listener { broker: Arc::clone(self), peer: Arc::clone(peer), hearing, heard: None, draining, _seat: seat })
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.
@@ -269,6 +395,9 @@ impl Broker {
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
         let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;
         let stored = self.store(&place, value).await;
+        if stored.is_ok() {
+            self.kept.written(&place);
+        }
         // It may be the credential for which a provider has refused us.
         rules.providers.values().for_each(|provider| provider.forgive());
         // A crash here leaves an intent without outcome: the store says whether the version became Current.
@@ -298,10 +427,44 @@ impl Broker {
         let provider = case.known(&rules, &permit, name).await?;
         // An intent and an outcome for each token.
         let revoked = provider.revoke(Actor::Workload(&permit.access().who), REVOKE_WITHIN).await?;
+        self.events.publish(What::Revoked, Resource::Provider(name.clone()));
         let word = revoked.failure.as_ref().map_or("ok", Failure::code);
         let detail = format!("{} of {} tokens ended at the provider", revoked.ended, revoked.tokens);
         let decision = case.record(&permit, word, &detail).await?.decision();
         Ok(Done { result: revoked, decision })
+    }
+
+    /// Starts a rotation, for an operator, and follows it as far as it goes without waiting.
+    ///
+    /// # Errors
+    /// [`Refused`]. Why it did not succeed is an answer; the former version is Current then.
+    pub async fn rotate(
+        &self,
+        peer: &Peer,
+        ask: RotateAsk<'_>,
+    ) -> Result<Done<Result<Rotated, rotation::Why>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Rotate, trace: None };
+
+        let permit = case.permit(&rules, Resource::Secret(SecretId::Entry(ask.name.clone()))).await?;
+        // An intent and an outcome for each act at the far side.
+        let rotated = self.rotated_as(&ask).await;
+        let word = rotated.as_ref().map_or_else(rotation::Why::code, |_| "ok");
+        let decision = case.record(&permit, word, &format!("{}: {}", ask.how.as_str(), ask.reason)).await?.decision();
+        Ok(Done { result: rotated, decision })
+    }
+
+    /// How the rotations stand, for an operator.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn rotations(&self, peer: &Peer) -> Result<Done<Vec<rotation::Status>>, Refused> {
+        let rules = self.rules.load_full();
+        let case = Case { broker: self, peer, action: Action::Status, trace: None };
+
+        let permit = case.permit(&rules, Resource::Agent).await?;
+        let rotations = self.rotation.as_ref().map(|engine| engine.status()).unwrap_or_default();
+        case.operated(&permit, Ok(rotations), |_| String::new()).await
     }
 
     /// Lists the secrets of every store, for an operator.
@@ -379,6 +542,8 @@ impl Broker {
         // A file that was mended is no change of the rules: a provider is kept, and with it what it had been refused for.
         rules.providers.values().for_each(|provider| provider.forgive());
         self.rules.store(Arc::new(rules));
+        self.renewed.send_replace(());
+        self.events.publish(What::Reloaded, Resource::Agent);
         Ok(())
     }
 
@@ -424,15 +589,10 @@ impl Broker {
     pub async fn whoami(&self, peer: &Peer) -> Whoami {
         let rules = self.rules.load_full();
         let seen = peer.seen().await.into_iter().map(|(fact, value)| (fact.as_str(), value)).collect();
-        let providers = rules.providers.values();
-        let (workload, providers, problem) = match peer.attest(&rules.registry, Role::Workload).await {
-            Ok(who) => {
-                let mine = providers.filter(|one| rules.policy.may_ever(&who, Action::Token, &one.resource));
-                (Some(who.name.clone()), mine.map(|one| one.name.clone()).collect(), None)
-            }
-            Err(why) => (None, Vec::new(), Some(views::problem(peer.uid(), &why))),
-        };
-        Whoami { workload, seen, providers, problem }
+        match peer.attest(&rules.registry, Role::Workload).await {
+            Ok(who) => Whoami::of(&rules, &who, seen),
+            Err(why) => Whoami::nobody(seen, views::problem(peer.uid(), &why)),
+        }
     }
 
     /// Whether tokens of `provider` can be had, for a workload that may have some.
@@ -476,7 +636,7 @@ impl Broker {
     /// Why not.
     pub fn ready(&self) -> Result<(), Why> {
         let log = self.journal.status();
-        if self.draining.load(Ordering::Relaxed) {
+        if *self.draining.borrow() {
             Err(Why::Draining)
         } else if log.failing.is_some() || log.hangs(self.clock.now().boot) {
             Err(Why::AuditUnavailable)
@@ -485,9 +645,9 @@ impl Broker {
         }
     }
 
-    /// From here on `/readyz` says that the agent is stopping.
+    /// From here on `/readyz` says that the agent is stopping, and nobody waits or listens.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// The rules of the moment.

@@ -20,6 +20,7 @@ pub mod wire;
 // ── floor 1, the question
 pub mod access;
 pub mod account;
+pub mod events;
 
 // ── floor 2, rooms that do not know each other
 pub mod audit;

@@ -15,7 +15,7 @@ use syn::visit::Visit;
 /// The floors, from the ground up. On floor 0 a room may use those before it; elsewhere only lower floors.
 const FLOORS: [&[&str]; 7] = [
     &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
-    &["access", "account"],
+    &["access", "account", "events"],
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "rotation", "token"],
     &["broker"],
@@ -228,7 +228,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("api/body.rs", "the token goes into the reply"),
     ("cli/secret.rs", "a value from standard input goes to the agent"),
     ("crypto/seal.rs", "keys seal and open values"),
-    ("kept/mod.rs", "whether a value is text"),
+    ("kept/parts.rs", "whether a value is text, and the member of it that is meant"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),

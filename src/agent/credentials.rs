@@ -45,7 +45,7 @@ impl Stored {
     }
 
     async fn read(&self) -> Result<Secret, NoCredential> {
-        let Place { store_name: store, store: open, name } = &self.0;
+        let Place { store_name: store, store: open, name, fresh_for: _ } = &self.0;
         match timeout(READ_TIMEOUT, open.read(name, &Which::Current)).await {
             Ok(Ok((_, value))) => Ok(value),
             Ok(Err(StoreError::NotFound(_))) => Err(NoCredential::Missing(format!(

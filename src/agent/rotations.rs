@@ -7,34 +7,47 @@ use rustls::ClientConfig;
 
 use super::roots;
 use crate::access::SecretId;
-use crate::config::Settings;
+use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
+use crate::fault::{Fault, Faults};
 use crate::name::Name;
+use crate::rotation::access_key::AccessKey;
+use crate::rotation::exec::Program;
 use crate::rotation::http::HttpCalls;
 use crate::rotation::random::RandomText;
 use crate::rotation::{Admin, Plan, Rotation, Rotator};
 use crate::store::Shelf;
+use crate::time::Clock;
 use crate::wire::tls::Tls;
 
 /// What the rotators of an agent work with.
 pub(super) struct Tools {
     pub(super) random: Arc<dyn Random>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) tls: Tls,
 }
 
-/// The rotations of `settings`, over the stores that stand open.
+/// The rotations of `read`, over the stores that stand open.
 ///
 /// # Errors
-/// What is wrong with the first that cannot be.
-pub(super) fn of(settings: &Settings, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotation>, String> {
-    let rotated = settings.secrets.iter().filter_map(|(name, secret)| Some((name, secret.rotation.as_ref()?)));
-    let each = rotated
-        .map(|(name, meant)| one(name, meant, shelf, tools).map_err(|why| format!("the rotation of `{name}`: {why}")));
-    each.filter_map(Result::transpose).collect()
+/// Every rotator that cannot be made, each at its place.
+pub(super) fn of(read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotation>, Faults> {
+    let (mut rotations, mut faults) = (Vec::new(), Faults::default());
+    for (name, secret) in &read.settings.secrets {
+        let Some(meant) = &secret.rotation else { continue };
+        match one(name, meant, shelf, tools) {
+            Ok(rotation) => rotations.push(rotation),
+            Err(what) => {
+                let place = read.places.of(&format!("secret.{name}.rotation"));
+                faults.push(Fault::new(place, format!("the rotation of `{name}`: {what}")));
+            }
+        }
+    }
+    faults.or(rotations)
 }
 
-fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Result<Option<Rotation>, String> {
+fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Result<Rotation, String> {
     let rotator = rotator(&meant.rotator, shelf, tools)?;
     let plan = Plan {
         overlap: rotator.overlap(),
@@ -44,8 +57,8 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Re
         uptake_deadline: meant.uptake_deadline,
         exclusive: meant.rotator.exclusive(),
     };
-    let place = shelf.find(&SecretId::Entry(name.clone()));
-    Ok(place.map(|place| Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator }))
+    let place = shelf.find(&SecretId::Entry(name.clone())).ok_or("there is no such store")?;
+    Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
 fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
@@ -58,6 +71,16 @@ fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<d
             let random = random(calls.alphabet, calls.length);
             let rotator = HttpCalls::new(calls.definition.clone(), admin, tls, random);
             Arc::new(rotator.map_err(|why| why.to_string())?)
+        }
+        meant::Rotator::AccessKey(keys) => {
+            let tls = tls(keys.ca_file.as_deref(), keys.is_plain, tools)?;
+            let admin = admin(Some(&keys.admin), shelf)?.ok_or("it has no `admin`")?;
+            let rotator = AccessKey::new(keys.settings.clone(), admin, tls, Arc::clone(&tools.clock));
+            Arc::new(rotator.map_err(|why| why.to_string())?)
+        }
+        meant::Rotator::Exec(program) => {
+            let admin = admin(program.admin.as_ref(), shelf)?;
+            Arc::new(Program::new(program.settings.clone(), admin, random(program.alphabet, program.length)))
         }
     })
 }

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::providers::{Draft, Providers};
+use super::providers::{self, Providers};
+use super::rotations::{self, Tools};
 use crate::audit::archive;
 use crate::broker::{Renewed, Reread, Rules};
+use crate::config::meant::SecretRef;
 use crate::config::{self, Read, Report, Settings, reload};
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
 use crate::policy::{Known, Snapshot, UnknownIds};
-use crate::store::Shelf;
+use crate::rotation::{self, Rotation};
+use crate::store::{Entry, Shelf};
 use crate::telemetry::Log;
 use crate::time::{Clock, SystemClock};
 
@@ -119,9 +122,17 @@ fn known(settings: &Settings, registry: &Registry) -> Known {
 /// The secrets that have a name of their own, over the stores that stand open.
 pub(super) fn shelf_of(settings: &Settings, shelf: &Shelf) -> Shelf {
     let entry = |(name, secret): (&crate::name::Name, &config::meant::Secret)| {
-        (name.clone(), (secret.at.store.clone(), secret.at.name.clone()))
+        let SecretRef { store, name: stored } = secret.at.clone();
+        (name.clone(), Entry { store, name: stored, field: secret.field.clone(), encoding: secret.encoding })
     };
-    Shelf { stores: shelf.stores.clone(), entries: settings.secrets.iter().map(entry).collect() }
+    let entries = settings.secrets.iter().map(entry).collect();
+    Shelf { stores: shelf.stores.clone(), entries, fresh_for: settings.fresh_for.clone() }
+}
+
+/// What was made of the settings and is not in force yet.
+pub(super) struct Draft {
+    providers: providers::Draft,
+    rotations: Vec<Rotation>,
 }
 
 /// Reads everything anew, and puts it in place of what was.
@@ -129,6 +140,8 @@ pub(super) struct Reader {
     pub(super) file: PathBuf,
     pub(super) shelf: Shelf,
     pub(super) providers: Providers,
+    pub(super) rotation: Arc<rotation::Engine>,
+    pub(super) tools: Tools,
     pub(super) log: Option<Log>,
     pub(super) in_force: Mutex<Settings>,
 }
@@ -154,7 +167,8 @@ impl Reader {
 
     /// From here on `settings` and what `draft` was made of are in force.
     pub(super) fn enact(&self, settings: Settings, draft: Draft) {
-        self.providers.keep(draft);
+        self.providers.keep(draft.providers);
+        self.rotation.keep(draft.rotations);
         if let Some(log) = &self.log {
             log.set_level(settings.log.level);
         }
@@ -168,13 +182,29 @@ impl Reader {
     /// The rules of `read` and `book`, with the snapshot archived beside the log, and the providers in them.
     pub(super) fn rules(&self, read: &Read, book: Book) -> Result<(Rules, Draft), Faults> {
         let shelf = shelf_of(&read.settings, &self.shelf);
-        let draft = self.providers.of(read, &shelf)?;
+        let (providers, rotations) = (self.providers.of(read, &shelf), rotations::of(read, &shelf, &self.tools));
+        let mut faults = Faults::default();
+        providers
+            .as_ref()
+            .err()
+            .into_iter()
+            .chain(rotations.as_ref().err())
+            .for_each(|more| faults.append(more.clone()));
+        faults.or(())?;
+        let draft = Draft { providers: providers?, rotations: rotations? };
         let policy = book.policy;
         archive::store(&read.settings.audit.dir, &policy.digest(), policy.archive())
             .map_err(|error| Faults::of_process(format!("the policies cannot be archived beside the log: {error}")))?;
         let per_workload = read.settings.limits.per_workload;
         let about = read.settings.providers.iter().map(|(name, entry)| (name.clone(), entry.about.clone())).collect();
-        let rules = Rules { registry: book.registry, policy, providers: draft.providers(), about, shelf, per_workload };
+        let rules = Rules {
+            registry: book.registry,
+            policy,
+            providers: draft.providers.providers(),
+            about,
+            shelf,
+            per_workload,
+        };
         Ok((rules, draft))
     }
 }

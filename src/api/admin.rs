@@ -13,11 +13,12 @@ use super::form;
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use super::scrape::Sources;
 use crate::access::{Action, Role, SecretId};
-use crate::broker::{Broker, Done, ProviderStatus, Refused, VersionStatus, Why};
+use crate::broker::{Broker, Done, ProviderStatus, Refused, RotateAsk, Rotated, VersionStatus, Why};
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
 use crate::oauth::Failure;
 use crate::peer::Peer;
+use crate::rotation;
 use crate::secret::Secret;
 use crate::store::MOST_VALUE_BYTES;
 use crate::token::Revoked;
@@ -32,6 +33,8 @@ pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
         .route("/secrets", get(list))
         .route("/secrets/{*id}", put(store).get(versions))
         .route("/providers/{name}/revoke", post(revoke))
+        .route("/rotations", get(rotations))
+        .route("/rotations/{name}", post(rotate))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(not_found)
@@ -159,6 +162,48 @@ async fn revoke(State(broker): Door, Extension(peer): From, name: InPath, header
             })
         }
         Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Revoke), why).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Rotations {
+    rotations: Vec<rotation::Status>,
+}
+
+async fn rotations(broker: Door, peer: From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => shown(broker.rotations(&peer).await, |rotations| Rotations { rotations }),
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Status), Unread::Malformed(why)).await,
+    }
+}
+
+/// What became of a rotation, or the word for why it does not go on and the reason.
+#[derive(Serialize)]
+struct Turned {
+    #[serde(flatten)]
+    rotated: Rotated,
+    failed: Option<&'static str>,
+    why: Option<String>,
+}
+
+async fn rotate(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
+    let read = || {
+        form::guarded(request.headers()).map_err(Unread::Malformed)?;
+        let Path(name) = name.map_err(|_| Unread::Name)?;
+        let name = name.parse::<Name>().map_err(|_| Unread::Name)?;
+        let query = request.uri().query().unwrap_or_default();
+        form::rotation(query.as_bytes()).map(|asked| (name, asked)).map_err(Unread::Malformed)
+    };
+    match read() {
+        Ok((name, (how, reason))) => {
+            let rotating = async move { broker.rotate(&peer, RotateAsk { name: &name, how, reason: &reason }).await };
+            shown(carried_through(rotating).await, |rotated| Turned {
+                failed: rotated.as_ref().err().map(rotation::Why::code),
+                why: rotated.as_ref().err().map(ToString::to_string),
+                rotated: rotated.unwrap_or_default(),
+            })
+        }
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Rotate), why).await,
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::access::Role;
-use crate::account::{Freshness, SecretTerms, Terms, TokenTerms};
+use crate::account::{Encoding, Freshness, SecretTerms, Terms, TokenTerms};
 use crate::broker::{Refused, Released, Why};
-use crate::store::{REREAD_AFTER, StoreError};
+use crate::store::{StoreError, VersionId};
 use crate::token::Rejection;
 
 /// What was released, as it is written; `name` is that of the secret or provider.
@@ -57,11 +59,17 @@ fn secret(name: &str, terms: &SecretTerms, released: &Released) -> Bytes {
     let value = released.value().expose();
     // Text that was escaped grows where it has line ends or quotes: a key in PEM has few.
     let mut out = Vec::with_capacity(value.len() + value.len() / 8 + 256);
-    let SecretTerms { version, created, obtained, freshness } = terms;
+    let SecretTerms { version, created, obtained, freshness, encoding, reread_after } = terms;
     // Writing to a vector does not fail. Neither a name nor the id of a version holds a character that JSON escapes.
     let _ = write!(out, "{{\"name\":\"{name}\",\"version\":\"{version}\",\"value\":\"");
-    escape_text(value, &mut out);
-    let (created, reread_after) = (created.rfc3339(), REREAD_AFTER.as_secs());
+    match encoding {
+        Encoding::Utf8 => escape_text(value, &mut out),
+        Encoding::Base64 => {
+            out.extend_from_slice(STANDARD.encode(value).as_bytes());
+            out.extend_from_slice(b"\",\"encoding\":\"base64");
+        }
+    }
+    let (created, reread_after) = (created.rfc3339(), reread_after.as_secs());
     let (age, stale) = (released.at().since(*obtained).as_secs(), *freshness == Freshness::Stale);
     let _ = write!(
         out,
@@ -87,17 +95,26 @@ fn escape_text(text: &[u8], out: &mut Vec<u8>) {
 #[must_use]
 pub(super) fn tag(terms: &Terms) -> Option<String> {
     match terms {
-        Terms::Secret(terms) => Some(format!("W/\"{}\"", terms.version)),
+        Terms::Secret(terms) => Some(tagged(&terms.version)),
         Terms::Token(_) => None,
     }
 }
 
-/// Whether `tag` is among those of an `If-None-Match` (RFC 9110 §13.1.2), by the weak comparison. `*` is none: who asks
-/// for a secret wants to know which version it has.
+/// The tag of the version `id`.
 #[must_use]
-pub(super) fn is_among(tag: &str, tags: &str) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    tags.split(',').any(|one| opaque(one) == opaque(tag))
+pub(super) fn tag_of(id: &VersionId) -> String {
+    tagged(id.as_str())
+}
+
+fn tagged(version: &str) -> String {
+    format!("W/\"{version}\"")
+}
+
+/// The versions that an `If-None-Match` names (RFC 9110 §13.1.2), weak or strong. `*` is none: who asks for a secret wants to
+/// know which version it has.
+pub(super) fn versions_in(tags: &str) -> impl Iterator<Item = VersionId> {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+    tags.split(',').filter_map(opaque)
 }
 
 /// What became of a token that an API refused.
@@ -273,7 +290,7 @@ mod tests {
             ("*", false),
             ("", false),
         ] {
-            assert_eq!(is_among("W/\"v-1\"", tags), found, "{tags}");
+            assert_eq!(versions_in(tags).any(|id| id.as_str() == "v-1"), found, "{tags}");
         }
     }
 

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::StreamExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +24,7 @@ use tower_service::Service;
 
 use super::body::{self, Shown};
 use super::socket::Bound;
+use super::stream::Lasting;
 use crate::access::Role;
 use crate::broker::{Broker, Refused, Why};
 use crate::name::Name;
@@ -142,8 +146,9 @@ impl Connection {
             let step = progress.step();
             request.extensions_mut().insert(Arc::clone(&peer));
             let answer = self.router.clone().call(request);
+            let progress = &progress;
             async move {
-                let answer = answer.await;
+                let answer = answer.await.map(|answer| progress.of_lasting(answer));
                 drop(step);
                 answer
             }
@@ -168,13 +173,26 @@ impl Connection {
 
 /// Whether a connection gets on. One timer looks at it now and then: one set anew for each request would cost each more.
 #[derive(Default)]
-struct Progress(AtomicU64);
+struct Progress(Arc<AtomicU64>);
 
 impl Progress {
     /// A request's head has come; its answer is ready when the step is dropped. Odd while one is worked on.
     fn step(&self) -> Step<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Step(self)
+    }
+
+    /// The response; one that lasts gets on with each part that its peer makes room for.
+    fn of_lasting(&self, response: Response<Body>) -> Response<Body> {
+        if response.extensions().get::<Lasting>().is_none() {
+            return response;
+        }
+        let parts = Arc::clone(&self.0);
+        response.map(|body| {
+            Body::from_stream(body.into_data_stream().inspect(move |_| {
+                parts.fetch_add(2, Ordering::Relaxed);
+            }))
+        })
     }
 
     /// Returns once a whole span has passed in which the connection was silent, or its reply was not taken.

@@ -8,8 +8,9 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
 
 use crate::access::{Audiences, Scopes};
+use crate::broker::{How, LONGEST_WAIT};
 use crate::secret::Secret;
-use crate::store::Which;
+use crate::store::VersionId;
 use crate::time::parse_duration;
 
 /// The most parameters that a request may have.
@@ -53,8 +54,8 @@ pub enum Malformed {
     /// A version that is none.
     #[error("a `version` is 1 to 64 of `A-Z a-z 0-9 -`")]
     Version,
-    /// A long poll.
-    #[error("`wait` is not available in this version: ask again, with `If-None-Match`")]
+    /// A wait that is none, or too long.
+    #[error("`wait` is a whole number of seconds, or one with its unit, as in `30s`, and at most `5m`")]
     Wait,
     /// A grant that is not ours (RFC 6749 §5.2, `unsupported_grant_type`).
     #[error("the only `grant_type` is `client_credentials`")]
@@ -102,7 +103,7 @@ impl TokenForm {
                 "scope" => once("scope", &mut scope, Scopes::parse(&value).map_err(|_| Malformed::Scope)?)?,
                 "grant_type" => once("grant_type", &mut grant_type, value.into_owned())?,
                 "resource" | "audience" => audience.push(value.parse().map_err(|_| Malformed::Audience)?),
-                "min_ttl" => once("min_ttl", &mut min_ttl, duration(&value)?)?,
+                "min_ttl" => once("min_ttl", &mut min_ttl, duration(&value, LONGEST_TTL).ok_or(Malformed::MinTtl)?)?,
                 _ => {}
             }
         }
@@ -116,22 +117,56 @@ impl TokenForm {
     }
 }
 
-/// Which version of a secret a query asks for.
+/// What the query of a request for a secret says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretQuery {
+    /// `version`: the one that is asked for; where the caller waits, the one that it has.
+    pub version: Option<VersionId>,
+    /// `wait`: how long it waits for another version than it has.
+    pub wait: Option<Duration>,
+}
+
+impl SecretQuery {
+    /// Reads a query; unknown parameters are ignored.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse(query: &[u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(query).map_err(|_| Malformed::NotUtf8)?;
+        let (mut version, mut wait) = (None, None);
+        for parameter in parameters(text) {
+            let (name, value) = parameter?;
+            match &*name {
+                "version" => once("version", &mut version, value.parse().map_err(|_| Malformed::Version)?)?,
+                "wait" => once("wait", &mut wait, duration(&value, LONGEST_WAIT).ok_or(Malformed::Wait)?)?,
+                _ => {}
+            }
+        }
+        Ok(Self { version, wait })
+    }
+}
+
+/// What the query of an operator's request for a rotation says: what is to be done, and why.
 ///
 /// # Errors
-/// [`Malformed`]; `wait` is refused, since nothing waits yet.
-pub(super) fn which(query: &[u8]) -> Result<Which, Malformed> {
+/// [`Malformed`].
+pub(super) fn rotation(query: &[u8]) -> Result<(How, String), Malformed> {
     let text = std::str::from_utf8(query).map_err(|_| Malformed::NotUtf8)?;
-    let mut version = None;
+    let (mut how, mut reason) = (None, None);
     for parameter in parameters(text) {
         let (name, value) = parameter?;
         match &*name {
-            "version" => once("version", &mut version, value.parse().map_err(|_| Malformed::Version)?)?,
-            "wait" => return Err(Malformed::Wait),
+            "how" => {
+                let meant = How::ALL.into_iter().find(|how| how.word() == value).ok_or(Malformed::Missing("how"))?;
+                once("how", &mut how, meant)?;
+            }
+            "reason" => once("reason", &mut reason, value.into_owned())?,
             _ => {}
         }
     }
-    Ok(version.map_or(Which::Current, Which::Id))
+    let (how, reason) = (how.ok_or(Malformed::Missing("how"))?, reason.unwrap_or_default());
+    let has_to_say_why = matches!(how, How::Now | How::Leaked);
+    if has_to_say_why && reason.trim().is_empty() { Err(Malformed::Missing("reason")) } else { Ok((how, reason)) }
 }
 
 /// A token that an API refused, as a workload says it.
@@ -171,11 +206,10 @@ fn parameters(text: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, 
     bounded.filter(|pair| pair.as_ref().map_or(true, |(_, value)| !value.is_empty()))
 }
 
-/// Seconds, or a duration as configuration writes it.
-fn duration(text: &str) -> Result<Duration, Malformed> {
+/// Seconds, or a duration as configuration writes it; none for anything else, and for more than `most`.
+fn duration(text: &str, most: Duration) -> Option<Duration> {
     let seconds = text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())).map(Duration::from_secs);
-    let duration = seconds.or_else(|| parse_duration(text).ok()).ok_or(Malformed::MinTtl)?;
-    if duration <= LONGEST_TTL { Ok(duration) } else { Err(Malformed::MinTtl) }
+    seconds.or_else(|| parse_duration(text).ok()).filter(|duration| *duration <= most)
 }
 
 fn once<T>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
@@ -242,12 +276,19 @@ mod tests {
 
     #[test]
     fn a_query_names_a_version_or_none() {
-        assert_eq!(which(b""), Ok(Which::Current));
-        assert_eq!(which(b"version=01JD-3Z&new=1"), Ok(Which::Id("01JD-3Z".parse().unwrap())));
-        assert_eq!(which(b"version=a&version=b"), Err(Malformed::Repeated("version")));
-        assert_eq!(which(b"version=a%2Fb"), Err(Malformed::Version));
-        assert_eq!(which(b"wait=30s"), Err(Malformed::Wait));
-        assert_eq!(which(b"version=%ff"), Err(Malformed::Version));
+        let read = |query: &[u8]| SecretQuery::parse(query).map(|read| (read.version, read.wait));
+        let id = "01JD-3Z".parse().ok();
+        assert_eq!(read(b""), Ok((None, None)));
+        assert_eq!(read(b"version=01JD-3Z&new=1"), Ok((id.clone(), None)));
+        assert_eq!(read(b"version=01JD-3Z&wait=30"), Ok((id, Some(Duration::from_secs(30)))));
+        assert_eq!(read(b"wait=5m"), Ok((None, Some(Duration::from_secs(300)))));
+        assert_eq!(read(b"version=a&version=b"), Err(Malformed::Repeated("version")));
+        assert_eq!(read(b"wait=1&wait=1"), Err(Malformed::Repeated("wait")));
+        assert_eq!(read(b"version=a%2Fb"), Err(Malformed::Version));
+        assert_eq!(read(b"version=%ff"), Err(Malformed::Version));
+        for odd in ["wait=301", "wait=6m", "wait=-1", "wait=soon"] {
+            assert_eq!(read(odd.as_bytes()), Err(Malformed::Wait), "{odd}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ mod form;
 mod routes;
 pub mod scrape;
 pub mod socket;
+mod stream;
 
 pub use admin::operators;
-pub use form::{Carrier, Malformed, RejectForm, TokenForm, form_guarded, guarded};
+pub use form::{Carrier, Malformed, RejectForm, SecretQuery, TokenForm, form_guarded, guarded};
 pub use routes::applications;

@@ -14,11 +14,13 @@ use axum::routing::{get, post};
 use http_body_util::LengthLimitError;
 
 use super::body::{self, Shown};
-use super::form::{self, Carrier, Malformed, RejectForm, TokenForm};
+use super::form::{self, Carrier, Malformed, RejectForm, SecretQuery, TokenForm};
+use super::stream;
 use crate::access::{Action, Role};
 use crate::audit::DecisionId;
-use crate::broker::{Broker, Refused, Released, SecretAsk, TokenAsk, Why};
+use crate::broker::{Broker, Refused, Released, SecretAsk, TokenAsk, Wait, Why};
 use crate::peer::Peer;
+use crate::store::{VersionId, Which};
 use crate::telemetry::trace::Parent;
 
 /// The longest body of a request, in bytes.
@@ -33,6 +35,7 @@ pub fn applications(broker: Arc<Broker>) -> Router {
         .route("/token", post(post_token_anywhere))
         .route("/reject", post(reject))
         .route("/secret/{name}", get(get_secret))
+        .route("/events", get(events))
         .route("/whoami", get(whoami))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -44,6 +47,7 @@ pub fn applications(broker: Arc<Broker>) -> Router {
 
 /// What a request on these routes that is not understood was about.
 const TOKEN: (Role, Action) = (Role::Workload, Action::Token);
+const SECRET: (Role, Action) = (Role::Workload, Action::Secret);
 
 type Door = State<Arc<Broker>>;
 type From = Extension<Arc<Peer>>;
@@ -101,22 +105,32 @@ async fn answer_token(
 
 async fn get_secret(broker: Door, peer: From, name: InPath, request: Request) -> Response {
     let (headers, query) = (request.headers(), request.uri().query().unwrap_or_default());
-    let which = match form::guarded(headers).and_then(|()| form::which(query.as_bytes())) {
-        Ok(which) => which,
-        Err(why) => return refuse(&broker, &peer, (Role::Workload, Action::Secret), Unread::Malformed(why)).await,
+    let query = match form::guarded(headers).and_then(|()| SecretQuery::parse(query.as_bytes())) {
+        Ok(query) => query,
+        Err(why) => return refuse(&broker, &peer, SECRET, Unread::Malformed(why)).await,
+    };
+    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let mut held: Vec<_> = tags.flat_map(body::versions_in).collect();
+    let (which, wait) = match query {
+        SecretQuery { version: Some(id), wait: None } => (Which::Id(id), None),
+        SecretQuery { version: None, wait: None } => (Which::Current, None),
+        SecretQuery { version, wait: Some(most) } => {
+            held.extend(version);
+            (Which::Current, Some(Wait { held: held.clone(), most }))
+        }
     };
     let name = name_in(&name);
-    match broker.secret(&peer, SecretAsk { name, which, trace: trace_of(headers) }).await {
-        Ok(given) => released_secret(name, &given, headers),
+    match broker.secret(&peer, SecretAsk { name, which, wait, trace: trace_of(headers) }).await {
+        Ok(given) => released_secret(name, &given, &held),
         Err(refused) => show(&refused),
     }
 }
 
-/// The version, or that the one which the caller has is still the one: it was judged and recorded all the same.
-fn released_secret(name: &str, given: &Released, headers: &HeaderMap) -> Response {
+/// The version, or that one which the caller has is still the one: it was judged and recorded all the same.
+fn released_secret(name: &str, given: &Released, held: &[VersionId]) -> Response {
+    let tags: Vec<_> = held.iter().map(body::tag_of).collect();
     let tag = body::tag(given.terms()).unwrap_or_default();
-    let mut held = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
-    let mut response = if held.any(|tags| body::is_among(&tag, tags)) {
+    let mut response = if tags.contains(&tag) {
         let mut response = json(StatusCode::NOT_MODIFIED, Bytes::new());
         response.headers_mut().remove(header::CONTENT_TYPE);
         response
@@ -125,6 +139,16 @@ fn released_secret(name: &str, given: &Released, headers: &HeaderMap) -> Respons
     };
     response.headers_mut().extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
     named(response, given.decision())
+}
+
+async fn events(State(broker): Door, Extension(peer): From, headers: HeaderMap) -> Response {
+    match form::guarded(&headers) {
+        Ok(()) => match broker.listen(&peer).await {
+            Ok(listener) => stream::of(listener),
+            Err(refused) => show(&refused),
+        },
+        Err(why) => refuse(&broker, &peer, SECRET, Unread::Malformed(why)).await,
+    }
 }
 
 async fn reject(broker: Door, peer: From, request: Request) -> Response {

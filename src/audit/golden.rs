@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::{Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Why, Workload};
-use crate::account::{Freshness, Lease, SecretTerms, Terms, TokenTerms};
+use crate::account::{Encoding, Freshness, Lease, SecretTerms, Terms, TokenTerms};
 use crate::crypto::{Digest, FingerprintKey};
 use crate::secret::Secret;
 use crate::time::{Boot, Moment, Wall};
@@ -171,6 +171,8 @@ fn secret() -> Vec<u8> {
         created: at(70, 1_000),
         obtained: Moment { wall: at(7_202, 411), boot: Boot::default() },
         freshness: Freshness::Fresh,
+        encoding: Encoding::Utf8,
+        reread_after: Duration::from_secs(300),
     };
     let permit = Permit::grant(access, grounds(&["checkout-api-key"]));
     let lease = Lease::grant(permit, Arc::new(Secret::new(b"a value".to_vec())), Terms::Secret(terms));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::seats::{Seat, Seats};
 use super::{Broker, Done, Refused, Released, Rules, VERDICT_HOLDS, Why, release};
 use crate::access::{
     self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
@@ -45,6 +46,18 @@ impl Case<'_> {
             Ok(()) => Ok(()),
             Err(wait) => {
                 let why = Why::SlowDown { what: "you ask more often than `limits.per_workload` allows".into(), wait };
+                Err(self.refuse(Some(who), None, None, why, "").await)
+            }
+        }
+    }
+
+    /// A seat among those who wait or listen, unless as many do as may.
+    pub(super) async fn seat(&self, seats: &Seats, who: &Workload) -> Result<Seat, Refused> {
+        match seats.take(&who.name) {
+            Some(seat) => Ok(seat),
+            None => {
+                let what = "as many wait or listen as bursar lets, of your workload or of all";
+                let why = Why::SlowDown { what: what.into(), wait: Duration::from_secs(10) };
                 Err(self.refuse(Some(who), None, None, why, "").await)
             }
         }

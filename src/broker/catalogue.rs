@@ -148,6 +148,6 @@ fn resting(health: &Health) -> String {
     format!("the provider fails or asked for rest: it is asked again in {} s", rounded_up(health.rests))
 }
 
-fn rounded_up(left: std::time::Duration) -> u64 {
+pub(super) fn rounded_up(left: std::time::Duration) -> u64 {
     left.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)
 }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::{Broker, Refused, Released, Rules, Why};
-use crate::access::{Access, Resource};
-use crate::account::{Terms, TokenTerms};
+use crate::access::{Access, Resource, SecretId};
+use crate::account::{SecretTerms, Terms, TokenTerms};
+use crate::kept::{Desk, Look};
+use crate::name::Name;
 use crate::retry::State;
 use crate::secret;
 use crate::telemetry::metrics::{Family, Histogram, Metric, Page, Tally, seconds};
@@ -21,6 +23,14 @@ const REQUESTS: Metric = Metric::histogram(
     "bursar_request_seconds",
     "How long requests for a token took until the answer could leave, its record durable, by outcome: granted, refused.",
 );
+const SECRET_REQUESTS: Metric = Metric::histogram(
+    "bursar_secret_request_seconds",
+    "How long requests for a secret took until the answer could leave, its record durable, by outcome: granted, refused; \
+     without the time that a reader let it wait for another version.",
+);
+const WAITING: Metric =
+    Metric::gauge("bursar_secret_waits", "How many readers wait for another version of a secret (`wait=`).");
+const LISTENING: Metric = Metric::gauge("bursar_event_listeners", "How many listen to `GET /events`.");
 const REFUSALS: Metric = Metric::counter("bursar_refusals_total", "Refused requests of both sockets, by error code.");
 const VERDICTS: Metric = Metric::counter("bursar_verdicts_total", "What policy said, by verdict: permit, deny.");
 const JUDGED: Metric = Metric::counter(
@@ -68,6 +78,25 @@ const BUDGET: Metric = Metric::gauge(
     "bursar_provider_budget_left",
     "How many requests the provider may get at once. Absent where it has no `budget`.",
 );
+const READS: Metric = Metric::counter(
+    "bursar_store_reads_total",
+    "Reads of secrets that workloads may have, by store and result: read, missing (the store has none), failed.",
+);
+const READ_TOOK: Metric = Metric::histogram("bursar_store_read_seconds", "How long these reads took, by store.");
+const READING: Metric =
+    Metric::gauge("bursar_store_reads_under_way", "How many of these reads are under way, by store; at most 32 are.");
+const SECRETS_SERVED: Metric = Metric::counter(
+    "bursar_secrets_served_total",
+    "Secrets that were found for requests, by store and freshness: fresh, ahead, stale (the store cannot be read).",
+);
+const SECRETS_FAILING: Metric = Metric::gauge(
+    "bursar_store_secrets_failing",
+    "How many secrets of the store could not be read when that was last tried.",
+);
+const SECRET_AGE: Metric = Metric::gauge(
+    "bursar_secret_age_seconds",
+    "How long ago the store was asked for the secret that it was not asked for the longest, of those that are held. Absent where none is.",
+);
 const RECORDS: Metric = Metric::counter("bursar_journal_records_total", "How many records the audit log holds.");
 const SEGMENT: Metric = Metric::gauge("bursar_journal_segment_bytes", "The length of the segment that is written.");
 const RESERVE: Metric =
@@ -96,6 +125,8 @@ const UNLOCKED: Metric = Metric::gauge(
 pub(super) struct Counts {
     granted: Histogram,
     refused: Histogram,
+    secret_granted: Histogram,
+    secret_refused: Histogram,
     refusals: Tally<{ Why::CODES.len() }>,
     pub(super) verdicts: Tally<2>,
     reloads: Tally<2>,
@@ -109,6 +140,8 @@ impl Default for Counts {
         Self {
             granted: Histogram::default(),
             refused: Histogram::default(),
+            secret_granted: Histogram::default(),
+            secret_refused: Histogram::default(),
             refusals: Tally::of(Why::CODES),
             verdicts: Tally::of(["permit", "deny"]),
             reloads: Tally::of(["done", "refused"]),
@@ -122,6 +155,11 @@ impl Counts {
     /// A request for a token was answered.
     pub(super) fn answered(&self, answer: &Result<Released, Refused>, took: Duration) {
         if answer.is_ok() { &self.granted } else { &self.refused }.observe(took);
+    }
+
+    /// A request for a secret was answered.
+    pub(super) fn answered_secret(&self, answer: &Result<Released, Refused>, took: Duration) {
+        if answer.is_ok() { &self.secret_granted } else { &self.secret_refused }.observe(took);
     }
 
     /// A request was refused.
@@ -142,6 +180,9 @@ impl Counts {
         let mut requests = page.family(&REQUESTS);
         requests.histogram(&[("outcome", "granted")], &self.granted);
         requests.histogram(&[("outcome", "refused")], &self.refused);
+        let mut reads = page.family(&SECRET_REQUESTS);
+        reads.histogram(&[("outcome", "granted")], &self.secret_granted);
+        reads.histogram(&[("outcome", "refused")], &self.secret_refused);
         page.family(&REFUSALS).tally(&[], "code", &self.refusals);
         page.family(&VERDICTS).tally(&[], "verdict", &self.verdicts);
         page.family(&RELOADS).tally(&[], "result", &self.reloads);
@@ -163,13 +204,38 @@ impl Broker {
         let mut family = page.family(&JUDGED);
         family.sample(&[("from", "memory")], judged.remembered.get());
         family.sample(&[("from", "rules")], judged.decided.get());
+        page.single(&WAITING, self.waiting.taken());
+        page.single(&LISTENING, self.listening.taken());
         providers(&rules, page);
+        self.store_metrics(&rules, page);
         self.journal_metrics(page);
         page.single(&UNTRACED, self.tracer.dropped().map_or(0, |dropped| dropped.get()));
         let stats = secret::stats();
         page.single(&SECRETS, stats.secrets);
         page.single(&MAPPED, stats.mapped_bytes);
         page.single(&UNLOCKED, stats.mapped_bytes.saturating_sub(stats.locked_bytes));
+    }
+
+    /// By store, and by no name of a secret: every local user may read the page.
+    fn store_metrics(&self, rules: &Rules, page: &mut Page) {
+        let names: Vec<_> = rules.shelf.stores.keys().collect();
+        let places = rules.shelf.entries.keys().filter_map(|name| rules.shelf.find(&SecretId::Entry(name.clone())));
+        let looks: Vec<_> = places.filter_map(|one| Some((self.kept.look(&one)?, one.store_name))).collect();
+        let mut each = |metric, write: &dyn Fn(&mut Family<'_>, &Labels<'_>, &Name, &Desk)| {
+            let mut family = page.family(metric);
+            names.iter().for_each(|name| write(&mut family, &[("store", name.as_str())], name, &self.kept.desk(name)));
+        };
+        each(&READS, &|family, labels, _, desk| family.tally(labels, "result", &desk.reads));
+        each(&READ_TOOK, &|family, labels, _, desk| family.histogram(labels, &desk.took));
+        each(&READING, &|family, labels, _, desk| family.sample(labels, desk.under_way()));
+        each(&SECRETS_SERVED, &|family, labels, _, desk| family.tally(labels, "freshness", &desk.served));
+        each(&SECRETS_FAILING, &|family, labels, name, _| {
+            family.sample(labels, of(&looks, name).filter(|look| look.failed.is_some()).count());
+        });
+        each(&SECRET_AGE, &|family, labels, name, _| {
+            let ages = of(&looks, name).filter_map(|look| look.known.as_ref().map(|(.., age)| *age));
+            some(family, labels, ages.max().map(seconds));
+        });
     }
 
     fn journal_metrics(&self, page: &mut Page) {
@@ -185,9 +251,12 @@ impl Broker {
 
 /// Notes what was asked, once it is known to be of the configuration.
 pub(super) fn note(trail: &mut Option<Trail>, access: &Access) {
-    if let (Some(trail), Resource::Provider(provider)) = (trail, &access.resource) {
-        trail.note("bursar.workload", access.who.name.as_str());
-        trail.note("bursar.provider", provider.as_str());
+    let Some(trail) = trail else { return };
+    trail.note("bursar.workload", access.who.name.as_str());
+    match &access.resource {
+        Resource::Provider(provider) => trail.note("bursar.provider", provider.as_str()),
+        Resource::Secret(id) => trail.note("bursar.secret", id.to_string()),
+        Resource::Agent => {}
     }
 }
 
@@ -197,8 +266,9 @@ pub(super) fn noted(trail: Option<Trail>, answer: &Result<Released, Refused>) ->
     let decision = match answer {
         Ok(released) => {
             trail.note("bursar.freshness", released.terms().freshness().as_str());
-            if let Terms::Token(TokenTerms { intent, .. }) = released.terms() {
-                trail.note("bursar.intent", intent.to_string());
+            match released.terms() {
+                Terms::Token(TokenTerms { intent, .. }) => trail.note("bursar.intent", intent.to_string()),
+                Terms::Secret(SecretTerms { version, .. }) => trail.note("bursar.version", version.to_string()),
             }
             Some(released.decision())
         }
@@ -231,6 +301,11 @@ fn providers(rules: &Rules, page: &mut Page) {
 }
 
 type Labels<'a> = [(&'a str, &'a str); 1];
+
+/// The looks at secrets of one store.
+fn of<'a>(looks: &'a [(Look, Name)], store: &'a Name) -> impl Iterator<Item = &'a Look> {
+    looks.iter().filter(move |(_, name)| name == store).map(|(look, _)| look)
+}
 
 fn some(family: &mut Family<'_>, labels: &Labels<'_>, value: Option<impl Display>) {
     value.into_iter().for_each(|value| family.sample(labels, value));

@@ -212,7 +212,6 @@ impl From<kept::Unavailable> for Why {
         match why {
             kept::Unavailable::Missing(_) => Self::NoSecret,
             kept::Unavailable::Store { retry_after: wait, .. } => Self::NoStore { wait },
-            kept::Unavailable::NotText => Self::InvalidRequest(why.to_string()),
             kept::Unavailable::Internal(what) => Self::Internal(what),
         }
     }

@@ -1,19 +1,23 @@
 //! What is shown of the agent: to an operator, and to a workload of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, ProviderStatus};
 use super::{Broker, Rules};
-use crate::access::Role;
+use crate::access::{Action, Resource, Role, SecretId, Workload};
 use crate::audit::Journal;
 use crate::fault::{Faults, counted, shown};
+use crate::kept::Look;
 use crate::name::Name;
 use crate::peer::{OVERFLOW_ID, Unidentified};
 use crate::secret;
-use crate::store::{Notes, Version};
+use crate::store::{Entry, Notes, Place, Version};
 use crate::time::Boot;
+use crate::token::Provider;
 
 /// The state of the agent.
 #[derive(Clone, Debug, Serialize)]
@@ -32,8 +36,37 @@ pub struct Status {
     pub stores: Vec<Name>,
     /// The log.
     pub log: LogStatus,
+    /// The secrets that workloads may read, by name.
+    pub secrets: Vec<SecretStatus>,
     /// The memory in which secrets lie.
-    pub secrets: SecretsStatus,
+    pub memory: MemoryStatus,
+}
+
+/// A `[secret.NAME]`, without its value.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecretStatus {
+    /// Its name.
+    pub name: Name,
+    /// The store in which it lives.
+    pub store: Name,
+    /// `fresh`, `ahead`, `stale`, `due`, `missing`, `failing`, as in [`Look`]; `unread`: nobody has asked for it.
+    pub status: &'static str,
+    /// The version that is known.
+    pub version: Option<String>,
+    /// When it was made (RFC 3339).
+    pub created_at: Option<String>,
+    /// How many seconds ago the store was asked for it.
+    pub age: Option<u64>,
+    /// How many seconds a value is taken for the one that the store has.
+    pub fresh_for: Option<u64>,
+    /// How many reads in a row have failed.
+    pub failures: u32,
+    /// How long until it is read again after a failure, in seconds, rounded up; 0: it may be read now.
+    pub asked_again_in: u64,
+    /// How the last read failed, if nothing has come of it since: for operators.
+    pub last_failure: Option<String>,
+    /// How many wait for another version.
+    pub waiting: usize,
 }
 
 /// The state of the log.
@@ -53,7 +86,7 @@ pub struct LogStatus {
 
 /// The memory in which secrets lie.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct SecretsStatus {
+pub struct MemoryStatus {
     /// How many there are.
     pub held: usize,
     /// How many bytes of memory they lie in.
@@ -97,6 +130,8 @@ pub struct Whoami {
     pub seen: BTreeMap<&'static str, String>,
     /// The providers of which some token may be permitted.
     pub providers: Vec<Name>,
+    /// The secrets that may be permitted.
+    pub secrets: Vec<Name>,
     /// Why it maps to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<&'static str>,
@@ -112,8 +147,59 @@ impl Status {
             providers: catalogue::of(broker, rules),
             stores: rules.shelf.stores.keys().cloned().collect(),
             log: LogStatus::of(&broker.journal, broker.clock.now().boot),
-            secrets: SecretsStatus::now(),
+            secrets: secrets(broker, rules),
+            memory: MemoryStatus::now(),
         }
+    }
+}
+
+/// Every entry of `rules`, by name.
+fn secrets(broker: &Broker, rules: &Rules) -> Vec<SecretStatus> {
+    let one = |(name, entry): (&Name, &Entry)| {
+        let place = rules.shelf.find(&SecretId::Entry(name.clone()));
+        let look = place.as_ref().and_then(|place| broker.kept.look(place));
+        SecretStatus::of(name, &entry.store, place.as_ref().map(Place::taken_for), look)
+    };
+    rules.shelf.entries.iter().map(one).collect()
+}
+
+impl SecretStatus {
+    fn of(name: &Name, store: &Name, fresh_for: Option<Duration>, look: Option<Look>) -> Self {
+        let status = look.as_ref().map_or("unread", Look::as_str);
+        let (known, failed) = look.as_ref().map(|look| (look.known.clone(), look.failed.clone())).unwrap_or_default();
+        Self {
+            name: name.clone(),
+            store: store.clone(),
+            status,
+            version: known.as_ref().map(|(version, ..)| version.to_string()),
+            created_at: known.as_ref().map(|(_, created, _)| created.rfc3339().as_str().to_owned()),
+            age: known.map(|(.., age)| age.as_secs()),
+            fresh_for: fresh_for.map(|fresh_for| fresh_for.as_secs()),
+            failures: look.as_ref().map_or(0, |look| look.failures),
+            asked_again_in: failed.as_ref().map_or(0, |(_, wait)| catalogue::rounded_up(*wait)),
+            last_failure: failed.map(|(why, _)| why.to_string()),
+            waiting: look.map_or(0, |look| look.waiting),
+        }
+    }
+}
+
+impl Whoami {
+    pub(super) fn of(rules: &Rules, who: &Workload, seen: BTreeMap<&'static str, String>) -> Self {
+        let may_have = |provider: &&Arc<Provider>| rules.policy.may_ever(who, Action::Token, &provider.resource);
+        let may_read = |name: &&Name| {
+            rules.policy.may_ever(who, Action::Secret, &Resource::Secret(SecretId::Entry((*name).clone())))
+        };
+        Self {
+            workload: Some(who.name.clone()),
+            seen,
+            providers: rules.providers.values().filter(may_have).map(|one| one.name.clone()).collect(),
+            secrets: rules.shelf.entries.keys().filter(may_read).cloned().collect(),
+            problem: None,
+        }
+    }
+
+    pub(super) fn nobody(seen: BTreeMap<&'static str, String>, problem: &'static str) -> Self {
+        Self { workload: None, seen, providers: Vec::new(), secrets: Vec::new(), problem: Some(problem) }
     }
 }
 
@@ -130,7 +216,7 @@ impl LogStatus {
     }
 }
 
-impl SecretsStatus {
+impl MemoryStatus {
     fn now() -> Self {
         let stats = secret::stats();
         let unlocked_bytes = stats.mapped_bytes.saturating_sub(stats.locked_bytes);

@@ -66,7 +66,7 @@ pub(super) fn granted<T: DeserializeOwned>(answer: Answer) -> Result<T, Trouble>
 }
 
 /// What a refusal means: policy's is 3, what may work later is 4, all else is 1.
-fn refused(why: &Complaint) -> Trouble {
+pub(super) fn refused(why: &Complaint) -> Trouble {
     let exit = match why.error.as_str() {
         "access_denied" | "unidentified" => Exit::Refused,
         "temporarily_unavailable" | "audit_unavailable" | "draining" | "slow_down" | "store_unavailable" => {

@@ -3,17 +3,29 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ask::{as_operator, granted};
+use super::ask::{as_operator, refused};
+use super::rotate::{self, Turned, turn};
 use super::{Exit, Globals, Outcome, Trouble, show};
-use crate::access::SecretId;
 use crate::api::client::Call;
+use crate::broker::How;
+use crate::fault::shown;
 use crate::name::Name;
 
-/// End the tokens of a provider: none is served again, and each is ended at the provider (RFC 7009)
+/// End the tokens of a provider, or the version of a rotated secret that has leaked
+///
+/// Of a provider none is served again, and each is ended there (RFC 7009). Of a secret the former version is ended at
+/// once, if it is not over yet, else the current one when another has taken its place; nobody is waited for, and those who
+/// held it are named.
 #[derive(Debug, clap::Args)]
 pub(super) struct Revoke {
-    /// The provider, as `[provider.NAME]` calls it
-    name: SecretId,
+    /// The provider, as `[provider.NAME]` calls it; where there is none, the secret, as `[secret.NAME]` calls it
+    name: Name,
+    /// It is the secret, though there is a provider of that name
+    #[arg(long, requires = "reason")]
+    secret: bool,
+    /// Why: it stands in the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -26,10 +38,19 @@ struct Ended {
 
 impl Revoke {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let SecretId::Entry(name) = &self.name else {
-            return super::not_built("revoke STORE/NAME");
+        let name = &self.name;
+        if self.secret {
+            return self.of_secret(globals);
+        }
+        let answer = as_operator(globals, Call::post(format!("/providers/{name}/revoke")))?;
+        let body = match answer.granted() {
+            Ok(body) => body,
+            // There is no provider of that name.
+            Err(why) if why.error == "invalid_request" => return self.of_secret(globals),
+            Err(why) => return Err(refused(&why)),
         };
-        let answer: Value = granted(as_operator(globals, Call::post(format!("/providers/{name}/revoke")))?)?;
+        let answer: Value = serde_json::from_slice(&body)
+            .map_err(|error| Trouble::failed(format!("the agent's answer cannot be read: {error}")))?;
         let unread = |error| Trouble::failed(format!("the agent's answer cannot be read: {error}"));
         let ended = Ended::deserialize(&answer).map_err(unread)?;
         if globals.json {
@@ -38,6 +59,16 @@ impl Revoke {
             show::line(told(name, &ended))?;
         }
         Ok(exit(&ended))
+    }
+}
+
+impl Revoke {
+    fn of_secret(&self, globals: &Globals) -> Outcome {
+        if let Some(Turned { held_by, status, .. }) = turn(globals, &self.name, How::Leaked, self.reason.as_deref())? {
+            status.iter().try_for_each(|status| show::line(&rotate::told(status)))?;
+            held_by.iter().try_for_each(|holder| show::line(&format!("  it was held by {}", shown(holder))))?;
+        }
+        Ok(Exit::Done)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::ask::{agent_answers, as_application, as_operator, granted};
-use super::{Exit, Globals, Outcome, Trouble, show};
+use super::{Exit, Globals, Outcome, Trouble, show, watch};
 use crate::access::{Action, Resource, SecretId};
 use crate::agent::Rooms;
 use crate::api::client::Call;
@@ -41,7 +41,8 @@ enum Verb {
     List,
     /// Read a secret and print it
     ///
-    /// As an application, through its socket and by policy. Prints the value alone; with --json the whole answer.
+    /// As an application, through its socket and by policy. Prints the value alone, in base64 where it is no text; with
+    /// --json the whole answer.
     #[command(disable_version_flag = true)]
     Get {
         /// A `[secret.NAME]` entry
@@ -49,6 +50,12 @@ enum Verb {
         /// The version to read [default: the current one]
         #[arg(long, value_name = "ID")]
         version: Option<VersionId>,
+        /// Stay, and print each new version; an agent that is restarted is waited for
+        #[arg(long, conflicts_with = "version")]
+        watch: bool,
+        /// End each value with a NUL in place of a newline
+        #[arg(long)]
+        null: bool,
     },
     /// List the versions of a secret, newest first, without values
     Versions {
@@ -76,8 +83,10 @@ impl Secret {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
         // A value passes through this process: it leaves no core, and what it makes is its owner's alone.
         let _ = process::harden();
-        if let Verb::Get { name, version } = &self.verb {
-            return get(globals, name, version.as_ref());
+        if let Verb::Get { name, version, watch, null } = &self.verb {
+            let end: &[u8] = if *null { b"\0" } else { b"\n" };
+            let stays = *watch;
+            return if stays { watch::watch(globals, name, end) } else { get(globals, name, version.as_ref(), end) };
         }
         let agent = agent_answers(globals)?;
         match &self.verb {
@@ -91,7 +100,7 @@ impl Secret {
                     if agent { granted(as_operator(globals, Call::get("/secrets"))?)? } else { list_offline(globals)? };
                 shown_list(globals, &listed)
             }
-            Verb::Get { name, version } => get(globals, name, version.as_ref()),
+            Verb::Get { name, version, null: _, watch: _ } => get(globals, name, version.as_ref(), b"\n"),
             Verb::Versions { name } => {
                 let path = format!("/secrets/{name}");
                 let listed = if agent {
@@ -109,15 +118,10 @@ impl Secret {
     }
 }
 
-fn get(globals: &Globals, name: &Name, version: Option<&VersionId>) -> Outcome {
+fn get(globals: &Globals, name: &Name, version: Option<&VersionId>, end: &[u8]) -> Outcome {
     let query = version.map(|id| format!("?version={id}")).unwrap_or_default();
     let answer: serde_json::Value = granted(as_application(globals, Call::get(format!("/secret/{name}{query}")))?)?;
-    if globals.json {
-        show::json(&answer)?;
-        return Ok(Exit::Done);
-    }
-    let value = answer.get("value").and_then(serde_json::Value::as_str);
-    show::line(value.ok_or_else(|| Trouble::failed("the agent's answer holds no `value`"))?)?;
+    watch::print(globals, &answer, end)?;
     Ok(Exit::Done)
 }
 

@@ -42,9 +42,14 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Trouble> {
 
 /// Prints `value` on standard output: indented on a terminal, on one line else.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Trouble> {
+    line(json_text(value)?)
+}
+
+/// `value` as [`json`] prints it, without the newline.
+pub(super) fn json_text(value: &impl Serialize) -> Result<String, Trouble> {
     let text =
         if io::stdout().is_terminal() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    line(text.map_err(|error| Trouble::failed(format!("the answer cannot be written as JSON: {error}")))?)
+    text.map_err(|error| Trouble::failed(format!("the answer cannot be written as JSON: {error}")))
 }
 
 /// `rows` below their `heads`, in columns. Plain, so that it can be cut and compared.

@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::ask::{as_operator, granted};
 use super::{Exit, Globals, Outcome, providers, show};
 use crate::api::client::Call;
+use crate::fault::shown;
 
-/// Show how the agent is: providers, stores, log, limits
+/// Show how the agent is: providers, secrets, stores, log
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {}
 
@@ -21,8 +22,29 @@ impl Status {
         let taken = status.as_object_mut().and_then(|members| members.remove("providers"));
         let entries = providers::read(taken.and_then(|all| all.as_array().cloned()).unwrap_or_default())?;
         let table = if entries.is_empty() { String::new() } else { "\n".to_owned() + &providers::told(&entries) };
-        show::line((outline(&status, 0) + &table).trim_end())?;
+        let taken = status.as_object_mut().and_then(|members| members.remove("secrets")).unwrap_or_default();
+        show::line((outline(&status, 0) + &table + &secrets(&taken)).trim_end())?;
         Ok(Exit::Done)
+    }
+}
+
+/// A table of the secrets, and how those fail that cannot be read.
+fn secrets(all: &Value) -> String {
+    let all: Vec<_> = all.as_array().into_iter().flatten().collect();
+    let cell = |one: &Value, key: &str| match one.get(key) {
+        Some(Value::String(text)) => shown(text).into_owned(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => "-".to_owned(),
+    };
+    let heads = ["SECRET", "STATUS", "VERSION", "AGE", "FAILURES", "WAITING", "STORE"];
+    let keys = ["name", "status", "version", "age", "failures", "waiting", "store"];
+    let rows = all.iter().map(|one| keys.map(|key| cell(one, key)).to_vec());
+    let failing = all.iter().filter(|one| one.get("last_failure").is_some_and(Value::is_string));
+    let failures = failing.map(|one| format!("{}: {}\n", cell(one, "name"), cell(one, "last_failure")));
+    if all.is_empty() {
+        String::new()
+    } else {
+        format!("\n{}{}", show::table(&heads.map(str::to_owned), rows), failures.collect::<String>())
     }
 }
 

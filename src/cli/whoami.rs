@@ -18,6 +18,8 @@ struct Seen {
     workload: Option<String>,
     seen: BTreeMap<String, String>,
     providers: Vec<String>,
+    #[serde(default)]
+    secrets: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -36,13 +38,14 @@ impl Whoami {
     }
 }
 
-fn text_of(Seen { workload, seen, providers, problem }: &Seen) -> String {
+fn text_of(Seen { workload, seen, providers, secrets, problem }: &Seen) -> String {
     let mut lines = match (workload, problem) {
         (Some(name), _) => vec![format!("workload   {name}")],
         (None, problem) => vec![format!("workload   none: {}", problem.as_deref().unwrap_or("no entry matches"))],
     };
     lines.extend(seen.iter().map(|(fact, value)| format!("{fact:<10} {value}")));
-    let may = if providers.is_empty() { "none".to_owned() } else { providers.join(", ") };
-    lines.push(format!("providers  {may}"));
+    let names = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    lines.push(format!("providers  {}", names(providers)));
+    lines.push(format!("secrets    {}", names(secrets)));
     lines.join("\n")
 }

@@ -14,6 +14,7 @@ use super::writable::{self, is_shielded, mode_of};
 use crate::document::{Places, below, bytes_of};
 use crate::fault::{AS_THE_AGENT, Fault};
 use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
+use crate::rotation::exec::program::is_safe;
 
 /// The most that is read of a file of certificates.
 const MOST_CA_BYTES: usize = 4 << 20;
@@ -157,7 +158,12 @@ impl Host<'_> {
 
     fn rotator(&mut self, key: &str, rotator: &Rotator) {
         if let Some(file) = rotator.ca_file() {
-            self.certificates(&format!("{key}.http.ca_file"), file);
+            self.certificates(&format!("{key}.{}.ca_file", rotator.table()), file);
+        }
+        if let Rotator::Exec(program) = rotator
+            && let Err(what) = is_safe(&program.settings.program)
+        {
+            self.fault(&format!("{key}.exec.program"), what, "who can change it can do what bursar can");
         }
     }
 

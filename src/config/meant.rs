@@ -11,12 +11,13 @@ use crate::access::{Audiences, Scopes, SecretId};
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
-use crate::rotation::http;
 use crate::rotation::random::Alphabet;
 use crate::rotation::{Overlap, Schedule};
+use crate::rotation::{access_key, exec, http};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
+pub use crate::account::Encoding;
 pub use crate::audit::Durability;
 pub use crate::broker::About;
 pub use crate::oauth::assertion::Signing;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub log: Log,
     /// Where secrets live.
     pub stores: BTreeMap<Name, Store>,
+    /// How long a value of a store is taken for the one that it has, where that is said: 1 s to a day.
+    pub fresh_for: BTreeMap<Name, Duration>,
     /// Where tokens come from.
     pub providers: BTreeMap<Name, Provider>,
     /// Secrets that have a name of their own.
@@ -199,6 +202,10 @@ pub struct Secret {
     pub at: SecretRef,
     /// What it belongs to.
     pub tags: Vec<Name>,
+    /// The member that is meant, where the value is a JSON object.
+    pub field: Option<Box<str>>,
+    /// How its value is written.
+    pub encoding: Option<Encoding>,
     /// How it is rotated, if it is.
     pub rotation: Option<Rotation>,
 }
@@ -228,6 +235,40 @@ pub enum Rotator {
     },
     /// Calls to an HTTP service.
     Http(Box<HttpCalls>),
+    /// A program.
+    Exec(Box<ExecProgram>),
+    /// Access keys of an IAM user.
+    AccessKey(Box<IamKeys>),
+}
+
+/// Access keys of an IAM user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IamKeys {
+    /// Whose, and where.
+    pub settings: access_key::Settings,
+    /// The key with which they are changed.
+    pub admin: SecretRef,
+    /// Whether nobody else makes keys there.
+    pub exclusive: bool,
+    /// The certificate authorities that vouch for the endpoint (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it is reached without TLS, which only loopback is.
+    pub is_plain: bool,
+}
+
+/// A program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecProgram {
+    /// How it is started.
+    pub settings: exec::Settings,
+    /// The credential with which it acts.
+    pub admin: Option<SecretRef>,
+    /// Whether nobody else makes credentials there.
+    pub exclusive: bool,
+    /// Of which characters a value is made, where we make it.
+    pub alphabet: Alphabet,
+    /// Of how many.
+    pub length: usize,
 }
 
 /// Calls to an HTTP service.
@@ -250,12 +291,24 @@ pub struct HttpCalls {
 }
 
 impl Rotator {
+    /// Its table in the configuration.
+    #[must_use]
+    pub const fn table(&self) -> &'static str {
+        match self {
+            Self::Random { .. } => "random",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+            Self::AccessKey(_) => "aws-iam-access-key",
+        }
+    }
+
     /// How many values its far side accepts at once.
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         match self {
-            Self::Random { .. } => Overlap::Two,
+            Self::Random { .. } | Self::AccessKey(_) => Overlap::Two,
             Self::Http(calls) => calls.definition.overlap,
+            Self::Exec(program) => program.settings.overlap,
         }
     }
 
@@ -265,6 +318,8 @@ impl Rotator {
         match self {
             Self::Random { .. } => true,
             Self::Http(calls) => calls.exclusive,
+            Self::Exec(program) => program.exclusive,
+            Self::AccessKey(keys) => keys.exclusive,
         }
     }
 
@@ -274,6 +329,8 @@ impl Rotator {
         match self {
             Self::Random { .. } => None,
             Self::Http(calls) => calls.admin.as_ref(),
+            Self::Exec(program) => program.admin.as_ref(),
+            Self::AccessKey(keys) => Some(&keys.admin),
         }
     }
 
@@ -281,8 +338,9 @@ impl Rotator {
     #[must_use]
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
-            Self::Random { .. } => None,
+            Self::Random { .. } | Self::Exec(_) => None,
             Self::Http(calls) => calls.ca_file.as_deref(),
+            Self::AccessKey(keys) => keys.ca_file.as_deref(),
         }
     }
 }

@@ -23,7 +23,9 @@ fn changed(old: &Settings, new: &Settings) -> Vec<String> {
     let mut names: Vec<_> = old.stores.keys().chain(new.stores.keys()).collect();
     names.sort();
     names.dedup();
-    names.retain(|name| old.stores.get(name) != new.stores.get(name));
+    let same =
+        |name| old.stores.get(name) == new.stores.get(name) && old.fresh_for.get(name) == new.fresh_for.get(name);
+    names.retain(|name| !same(*name));
     keys.extend(names.into_iter().map(|name| below("store", name.as_str())));
     keys.sort();
     keys

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
 pub use rotation::{
-    Alphabet, Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Preset, Random, Rotation, Rotator, Uptake,
+    AccessKey, Alphabet, Exec, ExecInvents, Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Preset,
+    Random, Rotation, Rotator, Uptake,
 };
 pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};

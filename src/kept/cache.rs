@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Kept, MOST_STALE, Unavailable};
+use super::{Changes, Kept, Look, MOST_STALE, Unavailable};
 use crate::account::Freshness;
+use crate::events::What;
 use crate::name::{Name, StoredName};
 use crate::store::{Place, VersionId, Which};
 use crate::time::{Deadline, Moment};
@@ -74,6 +75,12 @@ impl Cache {
         }
     }
 
+    /// What is held of a secret, each version that was asked for.
+    pub(super) fn of(&self, place: &Place) -> Vec<Arc<Entry>> {
+        let is_of = |key: &&Key| (&key.store, &key.name) == (&place.store_name, &place.name);
+        lock(&self.0).iter().filter(|(key, _)| is_of(key)).map(|(_, entry)| Arc::clone(entry)).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         lock(&self.0).len()
@@ -86,6 +93,10 @@ pub(super) struct Entry {
     pub(super) which: Which,
     /// Microseconds since boot at which it was last asked for.
     used: AtomicU64,
+    /// How many changes bursar itself has written since the entry was made.
+    written: AtomicU64,
+    /// Sends at each landing; who waits for another version listens, and while somebody does the value is in use.
+    landings: watch::Sender<()>,
     state: Mutex<State>,
 }
 
@@ -94,6 +105,16 @@ struct State {
     kept: Option<Kept>,
     flight: Option<Landed>,
     failed: Option<Failed>,
+    known: Known,
+}
+
+/// What the store said last: by this a change is noticed.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Known {
+    #[default]
+    Nothing,
+    Version(Arc<str>),
+    Gone,
 }
 
 #[derive(Debug)]
@@ -101,8 +122,8 @@ struct Failed {
     why: Unavailable,
     again: Deadline,
     in_a_row: u32,
-    /// What the store counted then: once it has changed, the failure is of the past.
-    changes: Option<u64>,
+    /// What had been written then: once more has been, the failure is of the past.
+    changes: Changes,
 }
 
 /// What an entry does when it is asked.
@@ -133,15 +154,39 @@ pub(super) struct Takeoff(watch::Sender<Option<Landing>>);
 
 impl Entry {
     pub(super) fn new(place: Place, which: Which) -> Self {
-        Self { place, which, used: AtomicU64::new(0), state: Mutex::default() }
+        let (used, written, landings, state) = Default::default();
+        Self { place, which, used, written, landings, state }
+    }
+
+    /// What has been written to its place by now.
+    pub(super) fn changes(&self) -> Changes {
+        Changes { counted: self.place.store.change_counter(), ours: self.written.load(Ordering::SeqCst) }
+    }
+
+    /// bursar has written to its place: the right to read it, unless a read is under way.
+    pub(super) fn written(&self) -> Option<Takeoff> {
+        self.written.fetch_add(1, Ordering::SeqCst);
+        self.take_off()
+    }
+
+    /// The right to read, unless a read is under way.
+    pub(super) fn take_off(&self) -> Option<Takeoff> {
+        let mut state = lock(&self.state);
+        state.under_way().is_none().then(|| state.take_off().0)
+    }
+
+    /// Hears of each landing from here on. While it lives the value counts as in use.
+    pub(super) fn landings(&self) -> watch::Receiver<()> {
+        self.landings.subscribe()
     }
 
     fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// A workload asks; `changes` is what the store counts now.
-    pub(super) fn ask(&self, changes: Option<u64>, now: Moment) -> Answer {
+    /// A workload asks.
+    pub(super) fn ask(&self, now: Moment) -> Answer {
+        let changes = self.changes();
         self.used.store(micros(now), Ordering::Relaxed);
         let mut state = lock(&self.state);
         let flight = state.under_way();
@@ -159,15 +204,17 @@ impl Entry {
     }
 
     /// What may be served to those who waited in vain.
-    pub(super) fn after_all(&self, changes: Option<u64>, now: Moment) -> Option<Good> {
+    pub(super) fn after_all(&self, now: Moment) -> Option<Good> {
+        let changes = self.changes();
         lock(&self.state).good(changes, now)
     }
 
     /// The refresh loop asks: the right to read if a value in use is due for it, and when to look again.
-    pub(super) fn due(&self, changes: Option<u64>, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
+    pub(super) fn due(&self, now: Moment) -> (Option<Takeoff>, Option<Duration>) {
+        let changes = self.changes();
         let mut state = lock(&self.state);
         let Some(kept) = &state.kept else { return (None, None) };
-        let in_use = self.used() >= micros(kept.asked);
+        let in_use = self.used() >= micros(kept.asked) || self.landings.receiver_count() > 0;
         let rests = state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.again.left(now));
         let ahead = if kept.changes == changes { kept.ahead.left(now) } else { Duration::ZERO };
         let wait = ahead.max(rests);
@@ -179,24 +226,42 @@ impl Entry {
     }
 
     /// A read has landed: what it brought is kept, and those who wait are told. After a failure the next is due when
-    /// `again` has passed, which is given the number of failures in a row.
+    /// `again` has passed, which is given the number of failures in a row. What has changed by it is returned.
     ///
     /// A store that cannot be read takes nothing away; one that says that there is nothing does.
     pub(super) fn land(
         &self,
         takeoff: Takeoff,
         landing: Landing,
-        changes: Option<u64>,
+        changes: Changes,
         now: Moment,
         again: impl FnOnce(u32) -> Duration,
-    ) {
+    ) -> Option<What> {
         let mut state = lock(&self.state);
         state.flight = None;
+        let news = state.news(&landing, changes);
         let told = landing.map_err(|why| state.failed(why, changes, now, again)).inspect(|kept| {
             (state.kept, state.failed) = (Some(kept.clone()), None);
         });
         drop(state);
         takeoff.0.send_replace(Some(told));
+        self.landings.send_replace(());
+        news
+    }
+
+    /// How it is now.
+    pub(super) fn look(&self, now: Moment) -> Look {
+        let changes = self.changes();
+        let state = lock(&self.state);
+        let failed = state.last_failure(changes);
+        let known = state.kept.as_ref().filter(|kept| !kept.ends.passed(now));
+        Look {
+            known: known.map(|kept| (Arc::clone(&kept.version), kept.created, now.since(kept.asked))),
+            freshness: state.good(changes, now).map(|good| good.freshness),
+            failures: failed.map_or(0, |failed| failed.in_a_row),
+            failed: failed.map(|failed| (failed.why.clone(), failed.again.left(now))),
+            waiting: self.landings.receiver_count(),
+        }
     }
 
     /// Whether there is nothing in it that could be served, or nobody asked for it in the time that it could be.
@@ -216,17 +281,17 @@ impl State {
         self.flight.clone()
     }
 
-    fn good(&self, changes: Option<u64>, now: Moment) -> Option<Good> {
+    fn good(&self, changes: Changes, now: Moment) -> Option<Good> {
         let kept = self.kept.as_ref()?;
         let freshness = kept.freshness(changes, self.last_failure(changes).is_some(), now)?;
         Some(Good { kept: kept.clone(), freshness })
     }
 
-    fn last_failure(&self, changes: Option<u64>) -> Option<&Failed> {
+    fn last_failure(&self, changes: Changes) -> Option<&Failed> {
         self.failed.as_ref().filter(|failed| failed.changes == changes)
     }
 
-    fn rests(&self, changes: Option<u64>, now: Moment) -> Option<Unavailable> {
+    fn rests(&self, changes: Changes, now: Moment) -> Option<Unavailable> {
         let failed = self.last_failure(changes).filter(|failed| !failed.again.passed(now))?;
         Some(failed.why.clone().retry_after(failed.again.left(now)))
     }
@@ -234,7 +299,7 @@ impl State {
     fn failed(
         &mut self,
         why: Unavailable,
-        changes: Option<u64>,
+        changes: Changes,
         now: Moment,
         again: impl FnOnce(u32) -> Duration,
     ) -> Unavailable {
@@ -245,6 +310,23 @@ impl State {
         let wait = again(in_a_row);
         self.failed = Some(Failed { why: why.clone(), again: now.deadline(wait), in_a_row, changes });
         why.retry_after(wait)
+    }
+
+    /// What has changed by what has landed. What was never known is no news, unless bursar itself has just written it.
+    fn news(&mut self, landing: &Landing, changes: Changes) -> Option<What> {
+        let now = match landing {
+            Ok(kept) => Known::Version(Arc::clone(&kept.version)),
+            Err(why) if why.is_final() => Known::Gone,
+            Err(_) => return None,
+        };
+        let before = std::mem::replace(&mut self.known, now);
+        match (before, &self.known) {
+            (Known::Nothing, Known::Version(_)) if changes.ours > 0 => Some(What::Rotated),
+            (Known::Nothing, _) => None,
+            (before, now) if before == *now => None,
+            (Known::Version(_) | Known::Gone, Known::Version(_)) => Some(What::Rotated),
+            (Known::Version(_) | Known::Gone, Known::Gone | Known::Nothing) => Some(What::Retired),
+        }
     }
 
     fn take_off(&mut self) -> (Takeoff, Landed) {

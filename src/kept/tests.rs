@@ -11,9 +11,10 @@ use super::*;
 use crate::access::{Access, Action, Grounds, Resource, Role, SecretId, Workload};
 use crate::account::{Lease, Terms};
 use crate::crypto::{Digest, SystemRandom};
+use crate::events::{Bus, Event, Hearing, What};
 use crate::name::StoredName;
 use crate::store::{
-    Attempt, Notes, Place, Reserved, Shelf, Stage, Stages, Store, StoreError, VersionId, Versions, Which,
+    Attempt, Entry, Notes, Place, Reserved, Shelf, Stage, Stages, Store, StoreError, VersionId, Versions, Which,
 };
 use crate::time::{Clock, ManualClock};
 
@@ -121,17 +122,20 @@ struct Scene {
     clock: Arc<ManualClock>,
     engine: Arc<Engine>,
     shelf: Shelf,
+    heard: Hearing,
 }
 
 impl Scene {
     fn new() -> Self {
-        let (store, clock) = (Arc::<Fake>::default(), Arc::<ManualClock>::default());
+        let (store, clock, events) = (Arc::<Fake>::default(), Arc::<ManualClock>::default(), Bus::default());
         store.put("v1", b"first");
-        let engine = Arc::new(Engine::new(Arc::<ManualClock>::clone(&clock), Arc::new(SystemRandom)));
+        let engine = Arc::new(Engine::new(Arc::<ManualClock>::clone(&clock), Arc::new(SystemRandom), events.clone()));
         let mut shelf = Shelf::default();
         shelf.stores.insert("local".parse().unwrap(), Arc::<Fake>::clone(&store));
-        shelf.entries.insert("api-key".parse().unwrap(), ("local".parse().unwrap(), "stripe/api-key".parse().unwrap()));
-        Self { store, clock, engine, shelf }
+        let (store_name, name) = ("local".parse().unwrap(), "stripe/api-key".parse().unwrap());
+        let whole = Entry { store: store_name, name, field: None, encoding: None };
+        shelf.entries.insert("api-key".parse().unwrap(), whole);
+        Self { store, clock, engine, shelf, heard: events.listen() }
     }
 
     async fn get(&self) -> Result<Lease, Unavailable> {
@@ -293,10 +297,115 @@ async fn what_is_not_served_is_not_read_by_its_id_and_takes_no_room() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_refused() {
+async fn entries_of_one_place_share_its_read_and_one_that_it_does_not_fit_takes_nothing_away() {
+    let mut scene = Scene::new();
+    scene.store.put("v2", br#"{"user":"app"}"#);
+    let field = |field: &str| Some(field.into());
+    let entry = scene.shelf.entries.values_mut().next().unwrap();
+    entry.field = field("password");
+    assert!(matches!(scene.get().await, Err(Unavailable::Missing(_))));
+    scene.shelf.entries.values_mut().next().unwrap().field = field("user");
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh));
+    assert_eq!(scene.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn a_store_is_read_at_the_pace_that_is_configured() {
+    let mut scene = Scene::new();
+    scene.shelf.fresh_for.insert("local".parse().unwrap(), Duration::from_secs(10));
+    let lease = scene.get().await.unwrap();
+    let Terms::Secret(terms) = lease.account().terms else { panic!("no secret") };
+    assert_eq!(terms.reread_after, Duration::from_secs(10));
+    scene.store.put("v2", b"second");
+    scene.pass(10);
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh));
+}
+
+#[tokio::test]
+async fn what_changes_and_what_is_gone_is_told_once_and_what_is_new_to_us_is_not() {
+    let mut scene = Scene::new();
+    drop(scene.get().await.unwrap());
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    assert_eq!(scene.heard.next().now_or_never(), None, "nothing has changed");
+    scene.store.put("v2", b"second");
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    *scene.store.value.lock().unwrap() = None;
+    scene.pass(301);
+    assert!(scene.get().await.is_err());
+    scene.pass(301);
+    assert!(scene.get().await.is_err());
+    scene.store.put("v3", b"third");
+    scene.pass(301);
+    drop(scene.get().await.unwrap());
+    let resource: Resource = Resource::Secret("local/stripe/api-key".parse().unwrap());
+    for what in [What::Rotated, What::Retired, What::Rotated] {
+        assert_eq!(scene.heard.next().now_or_never().unwrap(), Some(Event { what, resource: resource.clone() }));
+    }
+    assert_eq!(scene.heard.next().now_or_never(), None);
+}
+
+#[tokio::test]
+async fn what_bursar_itself_writes_is_read_at_once_and_told_whether_it_is_held_or_not() {
+    let mut scene = Scene::new();
+    let place = scene.shelf.find(&"api-key".parse().unwrap()).unwrap();
+    scene.engine.written(&place);
+    assert_eq!(scene.heard.next().now_or_never().unwrap().unwrap().what, What::Rotated);
+    assert_eq!(scene.store.reads(), 0, "nobody has it");
+    drop(scene.get().await.unwrap());
+    scene.store.put("v2", b"second");
+    scene.engine.written(&place);
+    assert_eq!(scene.served().await, ("v2".into(), Freshness::Fresh), "though it was fresh, and nothing is counted");
+    assert_eq!(scene.heard.next().now_or_never().unwrap().unwrap().what, What::Rotated);
+    assert_eq!(scene.store.reads(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_is_told_of_another_version_and_the_store_is_read_at_its_own_pace_meanwhile() {
     let scene = Scene::new();
-    scene.store.put("v2", b"\xff\xfe");
-    assert!(matches!(scene.get().await, Err(Unavailable::NotText)));
+    let (permit, held) =
+        (permit(Action::Secret, Resource::Secret("api-key".parse().unwrap())), ["v1".parse().unwrap()]);
+    let mut waiting = std::pin::pin!(scene.engine.other_than(&permit, &scene.shelf, &held));
+    let mut look = async |seconds| {
+        scene.pass(seconds);
+        scene.engine.look_ahead();
+        for _ in 0..8 {
+            if waiting.as_mut().now_or_never().is_some() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
+    };
+    assert!(!look(0).await);
+    assert_eq!(scene.store.reads(), 1);
+    assert!(!look(100).await && !look(100).await);
+    assert_eq!(scene.store.reads(), 1, "it is not due");
+    assert!(!look(60).await);
+    assert_eq!(scene.store.reads(), 2, "nobody asks, but somebody waits");
+    scene.store.down.store(true, Ordering::SeqCst);
+    assert!(!look(260).await, "a store that is down changes nothing");
+    scene.store.down.store(false, Ordering::SeqCst);
+    scene.store.put("v2", b"second");
+    assert!(look(260).await);
+}
+
+#[tokio::test]
+async fn who_has_waited_and_gone_leaves_nothing_in_use() {
+    let scene = Scene::new();
+    let (permit, held) =
+        (permit(Action::Secret, Resource::Secret("api-key".parse().unwrap())), ["v1".parse().unwrap()]);
+    let waits = tokio::time::timeout(Duration::from_millis(1), scene.engine.other_than(&permit, &scene.shelf, &held));
+    assert!(waits.await.is_err());
+    scene.pass(260);
+    scene.engine.look_ahead();
+    settle().await;
+    let reads = scene.store.reads();
+    scene.pass(260);
+    scene.engine.look_ahead();
+    settle().await;
+    assert_eq!(scene.store.reads(), reads, "nobody asks or waits");
 }
 
 #[tokio::test]
@@ -319,10 +428,11 @@ fn the_oldest_makes_way_when_there_is_no_more_room() {
         store_name: "local".parse().unwrap(),
         store: Arc::<Fake>::clone(&store),
         name: format!("s{nth}").parse().unwrap(),
+        fresh_for: None,
     };
     for nth in 0..=cache::MOST_KEPT {
         clock.advance(Duration::from_secs(1));
-        drop(cache.entry(&place(nth), &Which::Current).ask(None, clock.now()));
+        drop(cache.entry(&place(nth), &Which::Current).ask(clock.now()));
     }
     assert_eq!(cache.len(), cache::MOST_KEPT);
 }

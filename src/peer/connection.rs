@@ -136,6 +136,14 @@ impl Peer {
         self.connector.pid
     }
 
+    /// Says whether the process that connected still lives, also when the connection has ended. What cannot be said counts
+    /// as life.
+    #[must_use]
+    pub fn lives(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let process = Arc::clone(&self.process);
+        Box::new(move || !matches!(process.alive(), Err(Unidentified::Gone)))
+    }
+
     /// What ended the connection, if it was a foreign sender or a passed descriptor.
     #[must_use]
     pub fn fault(&self) -> Option<&Unidentified> {

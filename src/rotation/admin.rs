@@ -27,7 +27,7 @@ impl Admin {
     /// # Errors
     /// [`Trouble::Setup`]: the far side was not asked.
     pub async fn read(&self) -> Result<Secret, Trouble> {
-        let Place { store_name, store, name } = &self.0;
+        let Place { store_name, store, name, .. } = &self.0;
         let why = match timeout(READ_TIMEOUT, store.read(name, &Which::Current)).await {
             Ok(Ok((_, value))) => return Ok(value),
             Ok(Err(StoreError::NotFound(_))) => format!("is missing: `bursar secret put {store_name}/{name}`"),

@@ -12,8 +12,10 @@
 //! both and says what comes next, so that a start after a crash, another agent that takes over, and the ordinary next
 //! step are one and the same.
 
+pub mod access_key;
 mod admin;
 mod engine;
+pub mod exec;
 mod holders;
 pub mod http;
 pub mod random;

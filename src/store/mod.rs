@@ -24,7 +24,7 @@ pub mod sealed;
 mod shelf;
 pub mod versions;
 
-pub use shelf::{Place, Shelf};
+pub use shelf::{Entry, Place, Shelf};
 pub use versions::Versions;
 
 /// How long a value that was read is taken for the one that the store has, where the store says nothing else.

@@ -18,4 +18,5 @@ mod rig;
 mod secrets;
 mod sockets;
 mod uids;
+mod waits;
 mod wire;

@@ -21,12 +21,16 @@ mod corpus;
 mod document;
 mod jwt;
 mod keys;
+#[path = "../matrix/mod.rs"]
+mod matrix;
 mod oauth;
 mod peer;
 mod policy;
 mod policy_hostile;
 mod policy_oracle;
 mod rollback;
+mod rotation;
+mod rotators;
 mod secret;
 mod simulator;
 mod store;

@@ -6,6 +6,8 @@ mod clients;
 mod clocks;
 mod hub;
 mod jose;
+#[path = "../matrix/mod.rs"]
+mod matrix;
 mod oauth;
 mod openbao;
 mod outage;
@@ -14,5 +16,6 @@ mod proofs;
 mod proofs_agent;
 mod rig;
 mod rotators;
+mod steady;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;

@@ -13,11 +13,14 @@ use bursar::rotation::{Admin, Created, Ended, Held, Label, Rotator, Trouble};
 use bursar::store::files::FilesStore;
 use bursar::store::{Attempt, Place};
 use bursar::wire::tls::{Roots, Tls};
+use futures_util::FutureExt;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::hub::{ADMIN, Hub};
+use crate::matrix::{self, Subject, Works};
 use crate::openbao::Bao;
+use crate::steady;
 
 /// A folder in which the credential of a rotator stands, as a store of files.
 pub(crate) struct Desk {
@@ -39,7 +42,7 @@ impl Desk {
 
     pub(crate) fn admin(&self) -> Admin {
         let store = Arc::new(FilesStore::open(self.folder.path()).unwrap());
-        Admin::at(Place { store_name: "desk".parse().unwrap(), store, name: "admin".parse().unwrap() })
+        Admin::at(Place { store_name: "desk".parse().unwrap(), store, name: "admin".parse().unwrap(), fresh_for: None })
     }
 }
 
@@ -99,6 +102,28 @@ async fn a_jupyterhub_token_is_made_found_used_and_ended() {
     assert!(matches!(&refused, Trouble::Refused(what) if what.contains("403")), "{refused}");
 }
 
+fn works_at(hub: &Arc<Hub>) -> Works {
+    let hub = Arc::clone(hub);
+    Arc::new(move |value| {
+        let hub = Arc::clone(&hub);
+        async move { hub.accepts(std::str::from_utf8(&value).unwrap()).await }.boxed()
+    })
+}
+
+#[tokio::test]
+async fn no_crash_loses_a_jupyterhub_token() {
+    let (hub, desk) = (Arc::new(Hub::start().await), Desk::with_admin(ADMIN));
+    let rotator = http_calls(&jupyterhub(&hub), &desk, &Roots::System);
+    matrix::holds(&Subject { rotator, exclusive: true, first: None, works: works_at(&hub) }).await;
+}
+
+#[tokio::test]
+async fn fifty_rotations_of_a_jupyterhub_token_fail_no_reader() {
+    let (hub, desk) = (Arc::new(Hub::start().await), Desk::with_admin(ADMIN));
+    let rotator = http_calls(&jupyterhub(&hub), &desk, &Roots::System);
+    steady::no_reader_fails(&Subject { rotator, exclusive: true, first: None, works: works_at(&hub) }).await;
+}
+
 fn approle(bao: &Bao, role_id: &str) -> String {
     format!(
         "preset = \"openbao-approle\"\nbase = \"{}\"\nvalues = {{ role = \"bursar\", role_id = \"{role_id}\" }}\n",
@@ -116,11 +141,12 @@ async fn least_of_approle(bao: &Bao) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_id_of_openbao_is_ours_and_is_set_used_and_ended() {
+async fn a_secret_id_of_openbao_is_ours_and_no_crash_loses_it() {
     let bao = Bao::start().await;
     let role = bao.root("GET", "auth/approle/role/bursar/role-id", json!({})).await;
     let desk = Desk::with_admin(&least_of_approle(&bao).await);
-    let table = approle(&bao, role["data"]["role_id"].as_str().unwrap());
+    let role_id = role["data"]["role_id"].as_str().unwrap().to_owned();
+    let table = approle(&bao, &role_id);
     let rotator = http_calls(&table, &desk, &bao.roots());
     let made = held(rotator.create(&label(), None).await.unwrap());
     assert!(!rotator.test(&made).await.unwrap(), "nothing has happened there yet");
@@ -130,6 +156,15 @@ async fn a_secret_id_of_openbao_is_ours_and_is_set_used_and_ended() {
         rotator.revoke(&ended(&made), None).await.unwrap();
         assert!(!rotator.test(&made).await.unwrap());
     }
+    let address = bao.address.clone();
+    let client = crate::peers::http(&bao.roots());
+    let works: Works = Arc::new(move |value| {
+        let body = json!({ "role_id": role_id, "secret_id": std::str::from_utf8(&value).unwrap() }).to_string();
+        let login = client.post(format!("{address}/v1/auth/approle/login")).body(body).send();
+        async move { login.await.unwrap().status() == 200 }.boxed()
+    });
+    matrix::holds(&Subject { rotator: Arc::clone(&rotator) as _, exclusive: true, first: None, works }).await;
+
     desk.write("s.no-such-token");
     let refused = rotator.set(&made, None).await.unwrap_err();
     assert!(matches!(&refused, Trouble::Refused(what) if what.contains("403")), "{refused}");

@@ -7,6 +7,7 @@ mod rotation;
 mod store;
 mod warn;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,9 @@ impl Reader<'_> {
         let Said { agent, attest, log, metrics, telemetry, store, provider, secret, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
+        let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
+        let fresh_for = fresh_for.into_iter().filter_map(|(name, period)| Some((name, period?)));
+        let fresh_for = fresh_for.collect::<BTreeMap<_, _>>();
         let stores = store.into_iter().map(|(name, store)| {
             let store = self.store(&name, store, &agent.state_dir);
             (name, store)
@@ -66,7 +70,8 @@ impl Reader<'_> {
             log: Log { level: log.level, format: log.format },
             stores,
             providers: self.providers(provider, &known),
-            secrets: self.secrets(secret, &known),
+            secrets: self.secrets(secret, &known, &fresh_for),
+            fresh_for,
             audit: self.audit(audit, &agent.state_dir),
             otlp: telemetry.otlp.and_then(|text| self.collector("telemetry.otlp", &text)),
             metrics: metrics.listen.and_then(|text| self.loopback("metrics.listen", &text)),

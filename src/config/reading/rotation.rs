@@ -1,5 +1,7 @@
 //! `[secret.NAME.rotation]`.
 
+mod access_key;
+mod exec;
 mod http;
 
 use std::time::Duration;
@@ -88,7 +90,8 @@ impl Reader<'_> {
 
     /// The one rotator that has a table.
     fn rotator(&mut self, key: &str, said: said::Rotation, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
-        let rotators = [said.random.is_some(), said.http.is_some()];
+        let rotators =
+            [said.random.is_some(), said.http.is_some(), said.exec.is_some(), said.aws_iam_access_key.is_some()];
         let count = rotators.into_iter().filter(|is_said| *is_said).count();
         if count != 1 {
             let what = format!("`{key}` needs one rotator, and has {count}");
@@ -100,7 +103,10 @@ impl Reader<'_> {
             Rotator::Random { alphabet, length }
         });
         let http = said.http.and_then(|said| self.http(&format!("{key}.http"), *said, at, stores));
-        random.or(http)
+        let exec = said.exec.map(|said| self.exec(&format!("{key}.exec"), *said, at, stores));
+        let iam = said.aws_iam_access_key;
+        let iam = iam.and_then(|said| self.access_key(&format!("{key}.aws-iam-access-key"), *said, at, stores));
+        random.or(http).or(exec).or(iam)
     }
 
     /// The credential with which a rotator acts: never the one that it rotates.

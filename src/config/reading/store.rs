@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::{Reader, guess};
 use crate::config::address::NotUsable;
-use crate::config::meant::{EndpointUrl, OpenBao, Secret, SecretRef, Store, StoreKey};
+use crate::config::meant::{Encoding, EndpointUrl, OpenBao, Secret, SecretRef, Store, StoreKey};
 use crate::config::said;
 use crate::document::below;
+use crate::kept::MOST_STALE;
 use crate::name::{Name, StoredName};
 use crate::store::REREAD_AFTER;
 use crate::store::openbao::Auth;
+
+/// The shortest time for which a value may be taken for the one that its store has.
+const SHORTEST_FRESH: Duration = Duration::from_secs(1);
 
 impl Reader<'_> {
     pub(super) fn store(&mut self, name: &Name, said: said::Store, state_dir: &Path) -> Store {
@@ -40,6 +45,21 @@ impl Reader<'_> {
                 Store::Files { path: PathBuf::new() }
             }
         }
+    }
+
+    /// How long a cached value of the store counts as fresh, where that is said.
+    pub(super) fn fresh_for(&mut self, name: &Name, said: &said::Store) -> Option<Duration> {
+        let (said::Store::Sealed { stale_after, .. }
+        | said::Store::Files { stale_after, .. }
+        | said::Store::Openbao { stale_after, .. }
+        | said::Store::AwsSecretsmanager { stale_after, .. }) = said;
+        let stale_after = stale_after.as_ref()?;
+        if !(SHORTEST_FRESH..=MOST_STALE).contains(&stale_after.0) {
+            let key = format!("{}.stale_after", below("store", name.as_str()));
+            let help = "below `1s` the store would be read for each request, and after `1d` nothing is served that it does not confirm";
+            self.fault(&key, format!("`{key}` is `{stale_after}`: it is `1s` to `1d`"), Some(help.to_owned()));
+        }
+        Some(stale_after.0)
     }
 
     fn openbao_address(&mut self, key: &str, said: &str) -> Option<EndpointUrl> {
@@ -95,15 +115,26 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn secrets(&mut self, said: BTreeMap<Name, said::Secret>, stores: &[Name]) -> BTreeMap<Name, Secret> {
+    pub(super) fn secrets(
+        &mut self,
+        said: BTreeMap<Name, said::Secret>,
+        stores: &[Name],
+        fresh_for: &BTreeMap<Name, Duration>,
+    ) -> BTreeMap<Name, Secret> {
         let mut secrets = BTreeMap::new();
         for (name, said) in said {
             self.store_exists(&format!("{}.store", below("secret", name.as_str())), &said.store, stores);
             let stored = said.path.unwrap_or_else(|| name.clone().into());
             let at = SecretRef { store: said.store, name: stored };
+            let encoding = said.encoding.map(|said| match said {
+                said::Encoding::Utf8 => Encoding::Utf8,
+                said::Encoding::Base64 => Encoding::Base64,
+            });
+            let (tags, field) = (said.tags.into_iter().collect(), said.field.map(String::into_boxed_str));
             let entry = below("secret", name.as_str());
-            let rotation = said.rotation.and_then(|said| self.rotation(&entry, *said, &at, REREAD_AFTER, stores));
-            secrets.insert(name, Secret { at, tags: said.tags.into_iter().collect(), rotation });
+            let reread_after = fresh_for.get(&at.store).copied().unwrap_or(REREAD_AFTER);
+            let rotation = said.rotation.and_then(|said| self.rotation(&entry, *said, &at, reread_after, stores));
+            secrets.insert(name, Secret { at, tags, field, encoding, rotation });
         }
         secrets
     }

@@ -24,11 +24,10 @@ pub struct Secret {
     pub tags: BTreeSet<Name>,
     /// The member that is meant, where the value is a JSON object.
     #[serde(default)]
-    #[schemars(extend("x-later" = true, "examples" = ["password"]))]
+    #[schemars(extend("examples" = ["password"]))]
     pub field: Option<String>,
-    /// How the value is written in a reply.
+    /// How the value is written in a reply. Without it text is written as text, and other bytes as base64.
     #[serde(default)]
-    #[schemars(extend("x-later" = true))]
     pub encoding: Option<Encoding>,
     /// How it is rotated.
     #[serde(default)]

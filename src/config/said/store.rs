@@ -20,9 +20,9 @@ pub enum Store {
         /// The key that seals it. Without one it is the file `NAME.key` in `state_dir`, made at first start.
         #[serde(default)]
         key: Option<KeySource>,
-        /// How long a cached value counts as fresh.
+        /// How long a cached value counts as fresh, `1s` to `1d`.
         #[serde(default)]
-        #[schemars(extend("x-later" = true, "examples" = ["5m"]))]
+        #[schemars(extend("examples" = ["5m"]))]
         stale_after: Option<Period>,
     },
     /// A directory of this host, one file a secret, read-only.
@@ -30,9 +30,9 @@ pub enum Store {
         /// The directory.
         #[schemars(extend("examples" = ["/run/secrets"]))]
         path: PathBuf,
-        /// How long a cached value counts as fresh.
+        /// How long a cached value counts as fresh, `1s` to `1d`.
         #[serde(default)]
-        #[schemars(extend("x-later" = true, "examples" = ["5m"]))]
+        #[schemars(extend("examples" = ["5m"]))]
         stale_after: Option<Period>,
     },
     /// AWS Secrets Manager.
@@ -72,9 +72,9 @@ pub enum Store {
         ca_file: Option<PathBuf>,
         /// How we log in.
         auth: OpenbaoAuth,
-        /// How long a cached value counts as fresh.
+        /// How long a cached value counts as fresh, `1s` to `1d`.
         #[serde(default)]
-        #[schemars(extend("x-later" = true, "examples" = ["5m"]))]
+        #[schemars(extend("examples" = ["5m"]))]
         stale_after: Option<Period>,
     },
 }

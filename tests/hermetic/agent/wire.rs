@@ -85,6 +85,20 @@ impl Wire {
         self.reply().await
     }
 
+    /// Reads on until `text` has come; what came before it, none if the connection ends first.
+    pub(super) async fn until(&mut self, text: &str) -> Option<String> {
+        within(async {
+            loop {
+                if let Some(at) = self.ahead.windows(text.len()).position(|bytes| bytes == text.as_bytes()) {
+                    let read: Vec<_> = self.ahead.drain(..at + text.len()).take(at).collect();
+                    return Some(String::from_utf8_lossy(&read).into_owned());
+                }
+                more(&mut self.stream, &mut self.ahead).await?;
+            }
+        })
+        .await
+    }
+
     /// Whether the other end has closed, or closes in time, without a further byte.
     pub(super) async fn is_closed(&mut self) -> bool {
         self.ahead.is_empty() && matches!(within(self.stream.read(&mut [0; 1])).await, Ok(0) | Err(_))

@@ -1,0 +1,116 @@
+//! What rotation means to the broker: who holds what was released, and what is in force once another version is.
+
+use serde::Serialize;
+
+use super::Broker;
+use crate::access::{Resource, SecretId};
+use crate::account::{SecretTerms, Terms};
+use crate::events::What;
+use crate::name::Name;
+use crate::peer::Peer;
+use crate::rotation::{self, Happened, Holder};
+
+/// What an operator wants done about a rotated secret.
+#[derive(Clone, Copy, Debug)]
+pub struct RotateAsk<'a> {
+    /// Its entry.
+    pub name: &'a Name,
+    /// What is to be done.
+    pub how: How,
+    /// Why, in the operator's words: it stands in the record.
+    pub reason: &'a str,
+}
+
+/// What is to be done about a rotated secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Say what a rotation would do.
+    Rehearsed,
+    /// Rotate it.
+    Ordinary,
+    /// Rotate it past its window, and end the former version without grace.
+    Now,
+    /// End the version that has leaked, at once.
+    Leaked,
+}
+
+impl How {
+    /// All there is.
+    pub const ALL: [Self; 4] = [Self::Rehearsed, Self::Ordinary, Self::Now, Self::Leaked];
+
+    /// The word on the admin socket.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Rehearsed => "rehearse",
+            Self::Ordinary => "rotate",
+            Self::Now => "now",
+            Self::Leaked => "revoke",
+        }
+    }
+
+    /// What stands in the record before the reason.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rehearsed => "rehearsed",
+            Self::Ordinary => "rotated",
+            Self::Now => "rotated past its window and grace",
+            Self::Leaked => "a version has leaked",
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Rotated {
+    /// What a rotation would do, where that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
+    /// Who held the version that has leaked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<String>,
+    /// How the rotation stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<rotation::Status>,
+}
+
+impl Broker {
+    /// What a rotation has done is in force here at once: held values are read anew, those who wait or listen hear of it,
+    /// and providers that refused what was replaced are asked again.
+    pub fn rotated(&self, name: &Name, happened: &Happened) {
+        let (rules, id) = (self.rules.load_full(), SecretId::Entry(name.clone()));
+        match happened {
+            Happened::Promoted(_) => {
+                rules.shelf.find(&id).iter().for_each(|place| self.kept.written(place));
+                rules.providers.values().for_each(|provider| provider.forgive());
+            }
+            Happened::Revoked(_) => self.events.publish(What::Revoked, Resource::Secret(id)),
+            Happened::Retired(_) => {}
+        }
+    }
+
+    /// From here on the peer's process holds the version of `secret` that `terms` tell of, if that is rotated.
+    pub(super) fn holds(&self, peer: &Peer, workload: Name, secret: &str, terms: &Terms) {
+        let Some((engine, secret)) = self.rotation.as_ref().zip(secret.parse().ok()) else { return };
+        let Terms::Secret(SecretTerms { version, .. }) = terms else { return };
+        if let Ok(version) = version.parse() {
+            engine.holders.took(&secret, Holder { workload, pid: Some(peer.pid()), version }, peer.lives());
+        }
+    }
+
+    /// Does what was asked, which has been allowed.
+    pub(super) async fn rotated_as(&self, ask: &RotateAsk<'_>) -> Result<Rotated, rotation::Why> {
+        let unknown = || rotation::Why::Unknown(ask.name.clone());
+        let engine = self.rotation.as_ref().ok_or_else(unknown)?;
+        Ok(match ask.how {
+            How::Rehearsed => Rotated { steps: engine.rehearse(ask.name).await?, ..Rotated::default() },
+            How::Ordinary => Rotated { status: Some(engine.rotate(ask.name, false).await?), ..Rotated::default() },
+            How::Now => Rotated { status: Some(engine.rotate(ask.name, true).await?), ..Rotated::default() },
+            How::Leaked => {
+                let (held, status) = engine.revoke(ask.name).await?;
+                let held_by = held.iter().map(ToString::to_string).collect();
+                Rotated { held_by, status: Some(status), ..Rotated::default() }
+            }
+        })
+    }
+}

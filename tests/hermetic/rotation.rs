@@ -1,0 +1,133 @@
+//! The kill matrix and the invariant, at far sides of ours: they show what a real server cannot be made to show, such as
+//! one that invents the only value there is. The rotators themselves are tested at real servers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bursar::crypto::SystemRandom;
+use bursar::rotation::{
+    Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble, random::Alphabet, random::RandomText,
+};
+use bursar::secret::Secret;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::matrix::{self, Subject};
+
+/// A far side in memory: credentials by id, each with a label and a value.
+struct FarSide {
+    overlap: Overlap,
+    invents: Invents,
+    tells: bool,
+    held: Arc<Mutex<BTreeMap<u32, (String, Vec<u8>)>>>,
+}
+
+impl FarSide {
+    fn subject(overlap: Overlap, invents: Invents, tells: bool) -> Subject {
+        let held = Arc::default();
+        let far = Self { overlap, invents, tells, held: Arc::clone(&held) };
+        let works = move |value: Vec<u8>| {
+            let works = held.lock().unwrap().values().any(|(_, one)| *one == value);
+            async move { works }.boxed()
+        };
+        Subject { rotator: Arc::new(far), exclusive: true, first: None, works: Arc::new(works) }
+    }
+
+    fn accept(&self, label: &str, value: &[u8]) -> u32 {
+        let mut held = self.held.lock().unwrap();
+        if let Some((id, _)) = held.iter().find(|(_, (_, one))| *one == value) {
+            return *id;
+        }
+        let id = held.last_key_value().map_or(1, |(last, _)| last + 1);
+        if self.overlap == Overlap::One {
+            held.clear();
+        }
+        held.insert(id, (label.to_owned(), value.to_vec()));
+        assert!(held.len() <= 3 || !self.tells, "more than the far side allows: {held:?}");
+        id
+    }
+}
+
+impl Rotator for FarSide {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    fn invents(&self) -> Invents {
+        self.invents
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Option<Vec<Found>>, Trouble>> {
+        let held = self.held.lock().unwrap();
+        let found = |(id, (label, _)): (&u32, &(String, Vec<u8>))| Found {
+            far_id: id.to_string().parse().unwrap(),
+            label: Label::in_text(label),
+        };
+        let found = held.iter().map(found).collect();
+        let told = self.tells.then_some(found);
+        async { Ok(told) }.boxed()
+    }
+
+    fn create<'a>(&'a self, label: &'a Label, _: Option<&'a Held>) -> BoxFuture<'a, Result<Created, Trouble>> {
+        async move {
+            let value = RandomText::new(Alphabet::Hex, 16, Arc::new(SystemRandom)).make()?;
+            let far_id = match self.invents {
+                Invents::Us => None,
+                Invents::FarSide => Some(self.accept(label.as_str(), value.expose()).to_string().parse::<FarId>()?),
+            };
+            Ok(Created { value, far_id })
+        }
+        .boxed()
+    }
+
+    fn set<'a>(&'a self, new: &'a Held, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
+        async move {
+            self.accept("", new.value.expose());
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn test<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<bool, Trouble>> {
+        let works = self.held.lock().unwrap().values().any(|(_, one)| held.value.matches(one));
+        async move { Ok(works) }.boxed()
+    }
+
+    fn revoke<'a>(&'a self, ended: &'a Ended, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
+        let is_it = |id: &u32, value: &[u8]| {
+            ended.far_id.as_ref().is_some_and(|far_id| far_id.as_str() == id.to_string())
+                || ended.value.as_deref().is_some_and(|ended: &Secret| ended.matches(value))
+        };
+        self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn two_values_of_our_own_survive_everything() {
+    matrix::holds(&FarSide::subject(Overlap::Two, Invents::Us, false)).await;
+}
+
+#[tokio::test]
+async fn one_value_of_our_own_survives_everything() {
+    matrix::holds(&FarSide::subject(Overlap::One, Invents::Us, false)).await;
+}
+
+#[tokio::test]
+async fn what_the_far_side_invents_survives_where_it_tells_what_it_has() {
+    matrix::holds(&FarSide::subject(Overlap::Two, Invents::FarSide, true)).await;
+}
+
+#[tokio::test]
+async fn what_a_silent_far_side_invents_survives_but_for_a_lost_reply() {
+    matrix::holds(&FarSide::subject(Overlap::Two, Invents::FarSide, false)).await;
+}
+
+#[tokio::test]
+async fn the_only_value_of_a_far_side_that_invents_is_made_again() {
+    matrix::holds(&FarSide::subject(Overlap::One, Invents::FarSide, false)).await;
+}
