@@ -447,10 +447,11 @@ impl Broker {
         let case = Case { broker: self, peer, action: Action::Rotate, trace: None };
 
         let permit = case.permit(&rules, Resource::Secret(SecretId::Entry(ask.name.clone()))).await?;
-        // An intent and an outcome for each act at the far side.
+        // Before anything is done: who asked for it, and why. Then an intent and an outcome for each act at the far side.
+        let _ = case.record(&permit, "ok", &format!("asked for {}: {}", ask.how.as_str(), ask.reason)).await?;
         let rotated = self.rotated_as(&ask).await;
         let word = rotated.as_ref().map_or_else(rotation::Why::code, |_| "ok");
-        let decision = case.record(&permit, word, &format!("{}: {}", ask.how.as_str(), ask.reason)).await?.decision();
+        let decision = case.record(&permit, word, ask.how.as_str()).await?.decision();
         Ok(Done { result: rotated, decision })
     }
 

@@ -1,12 +1,16 @@
-//! From rotation entries to rotations: the only place that names concrete rotators.
+//! (E) From rotation entries to rotations: the only place that names concrete rotators.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use tokio::task::spawn_blocking;
 
 use super::roots;
 use crate::access::SecretId;
+use crate::audit::AuditError;
+use crate::audit::query::{Filter, query};
 use crate::config::Read;
 use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
@@ -16,9 +20,9 @@ use crate::rotation::access_key::AccessKey;
 use crate::rotation::exec::Program;
 use crate::rotation::http::HttpCalls;
 use crate::rotation::random::RandomText;
-use crate::rotation::{Admin, Plan, Rotation, Rotator};
-use crate::store::Shelf;
-use crate::time::Clock;
+use crate::rotation::{self, Admin, Plan, Rotation, Rotator};
+use crate::store::{Shelf, VersionId};
+use crate::time::{Clock, Wall};
 use crate::wire::tls::Tls;
 
 /// What the rotators of an agent work with.
@@ -95,4 +99,34 @@ fn admin(at: Option<&SecretRef>, shelf: &Shelf) -> Result<Option<Admin>, String>
     let Some(at) = at else { return Ok(None) };
     let place = shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone()));
     place.map(Admin::at).map(Some).ok_or_else(|| format!("there is no store `{}`", at.store))
+}
+
+/// Reads in the log of `dir` who was handed what of the former versions, for as long as that takes.
+pub(super) async fn recall(engine: Arc<rotation::Engine>, dir: PathBuf) {
+    let read = |secret: Name, version: VersionId, since: Wall| {
+        let dir = dir.clone();
+        async move {
+            let looked = spawn_blocking(move || handed(&dir, &secret, &version, since)).await;
+            match looked.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
+                Ok(workloads) => workloads.into_iter().collect(),
+                Err(why) => {
+                    tracing::warn!("who held a former version before this start is not known: {why}");
+                    Vec::new()
+                }
+            }
+        }
+    };
+    engine.recall(read).await;
+}
+
+/// The workloads to which the log says `version` was released since then.
+fn handed(dir: &Path, secret: &Name, version: &VersionId, since: Wall) -> Result<BTreeSet<Name>, AuditError> {
+    let filter = Filter { kind: Some("release".into()), since: Some(since), ..Filter::default() };
+    let mut workloads = BTreeSet::new();
+    for line in query(dir, filter)? {
+        let line = line?;
+        let is_it = line.text("version") == Some(version.as_str()) && line.text("resource") == Some(secret.as_str());
+        workloads.extend(line.text("who").filter(|_| is_it).and_then(|who| who.parse::<Name>().ok()));
+    }
+    Ok(workloads)
 }

@@ -49,13 +49,13 @@ impl How {
         }
     }
 
-    /// What stands in the record before the reason.
+    /// What stands in the record.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Rehearsed => "rehearsed",
-            Self::Ordinary => "rotated",
-            Self::Now => "rotated past its window and grace",
-            Self::Leaked => "a version has leaked",
+            Self::Rehearsed => "a rehearsal",
+            Self::Ordinary => "a rotation",
+            Self::Now => "a rotation past window and grace",
+            Self::Leaked => "the end of a leaked version",
         }
     }
 }

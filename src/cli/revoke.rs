@@ -65,8 +65,8 @@ impl Revoke {
 impl Revoke {
     fn of_secret(&self, globals: &Globals) -> Outcome {
         if let Some(Turned { held_by, status, .. }) = turn(globals, &self.name, How::Leaked, self.reason.as_deref())? {
-            status.iter().try_for_each(|status| show::line(&rotate::told(status)))?;
-            held_by.iter().try_for_each(|holder| show::line(&format!("  it was held by {}", shown(holder))))?;
+            status.iter().try_for_each(|status| show::line(rotate::told(status)))?;
+            held_by.iter().try_for_each(|holder| show::line(format!("  it was held by {}", shown(holder))))?;
         }
         Ok(Exit::Done)
     }

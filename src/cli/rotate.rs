@@ -53,9 +53,9 @@ impl Rotate {
         let turned = turn(globals, &self.name, how, self.reason.as_deref())?;
         if let Some(turned) = turned {
             for (nth, step) in turned.steps.iter().enumerate() {
-                show::line(&format!("{:>2}. {}", nth + 1, shown(step)))?;
+                show::line(format!("{:>2}. {}", nth + 1, shown(step)))?;
             }
-            turned.status.iter().try_for_each(|status| show::line(&told(status)))?;
+            turned.status.iter().try_for_each(|status| show::line(told(status)))?;
         }
         Ok(Exit::Done)
     }

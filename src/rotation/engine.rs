@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Engine {
     us: Box<str>,
     /// Who holds what.
     pub holders: Holders,
+    /// Whether it is still being read in the log who held what before this start: until then somebody is supposed to.
+    recalling: AtomicBool,
     told: Told,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
     changed: Notify,
@@ -172,8 +175,32 @@ impl Engine {
     /// An engine without rotations; `us` names it to others that share a store.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
-        let (holders, turning, changed) = Default::default();
-        Self { journal, clock, random, us: us.into(), holders, told, turning, changed }
+        let (holders, recalling, turning, changed) = Default::default();
+        Self { journal, clock, random, us: us.into(), holders, recalling, told, turning, changed }
+    }
+
+    /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
+    /// served; until it has, no former version is ended. Where it fails, nobody is waited for but those who ask from now on.
+    pub async fn recall<F>(self: &Arc<Self>, recall: impl Fn(Name, VersionId, Wall) -> F)
+    where
+        F: Future<Output = Vec<Name>>,
+    {
+        let turning: Vec<_> = self.lock().values().cloned().collect();
+        for it in turning {
+            let Ok(versions) = self.versions(&it).await else { continue };
+            let Some(previous) = versions.at(Stage::Previous) else { continue };
+            let name = &it.rotation.name;
+            for workload in recall(name.clone(), previous.id.clone(), since(previous)).await {
+                self.holders.suppose(name, workload, previous.id.clone());
+            }
+        }
+        self.recalling.store(false, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Nothing is ended before [`Self::recall`] has come to its end.
+    pub fn wait_for_recall(&self) {
+        self.recalling.store(true, Ordering::Release);
     }
 
     /// From here on these are the rotations. One that is under way goes on where it stands.
@@ -275,7 +302,6 @@ impl Engine {
         let Ok(mut memory) = it.memory.try_lock() else { return };
         // What failed is in the status, in the log and in the records.
         drop(self.follow(it, &mut memory).await);
-        self.changed.notify_one();
     }
 
     /// Does one step after the other until there is something to wait for.
@@ -305,6 +331,8 @@ impl Engine {
                 tracing::error!(secret = %it.rotation.name, failures = memory.failures, "its rotation failed: {why}");
             }
         }
+        drop(shown);
+        self.changed.notify_one();
         rests.map(drop)
     }
 
@@ -349,7 +377,7 @@ impl Engine {
         }
         probe.held = previous.is_some_and(|version| {
             let (holders, more) = self.holders.of(&rotation.name, &version.id);
-            more || !holders.is_empty()
+            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
         });
         probe.leaked = previous.is_some_and(|version| memory.leaked.as_ref() == Some(&version.id));
         let grace = if memory.without_grace { Duration::ZERO } else { rotation.plan.grace };
@@ -364,9 +392,8 @@ impl Engine {
     /// What an unfinished rotation waits for, if there is one.
     fn unfinished(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Option<&'static str> {
         match self.next(it, versions, memory) {
-            Step::Rest { waiting: Waiting::Due, .. } | Step::Reserve => None,
-            Step::Rest { waiting, .. } => Some(waiting.as_str()),
-            _unfinished => Some("its next step"),
+            Step::Rest { waiting, .. } => (waiting != Waiting::Due).then_some(waiting.as_str()),
+            next => (next != Step::Reserve).then_some("its next step"),
         }
     }
 

@@ -130,20 +130,10 @@ pub fn rehearsal(versions: &Versions, plan: &Plan, us: &str, now: Wall) -> Resul
     let mut probe = Probe { us: us.into(), due: Some(now), ..Probe::default() };
     for nth in 0..64_u8 {
         let next = step(&versions, &probe, plan, now);
-        let done = match &next {
-            Step::Rest { waiting: Waiting::Due, .. } => true,
-            Step::Rest { until: Some(until), .. } => {
-                now = *until;
-                false
-            }
-            Step::Rest { until: None, .. } | Step::Baffled => true,
-            other => {
-                rehearse(other, nth, &mut versions, &mut probe, plan, now)?;
-                false
-            }
-        };
-        if done {
-            break;
+        match &next {
+            Step::Rest { waiting: Waiting::Due, .. } | Step::Rest { until: None, .. } | Step::Baffled => break,
+            Step::Rest { until: Some(until), .. } => now = *until,
+            next => rehearse(next, nth, &mut versions, &mut probe, plan, now)?,
         }
         steps.push(next);
     }

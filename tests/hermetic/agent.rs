@@ -15,6 +15,7 @@ mod operators;
 mod reload;
 mod resilience;
 mod rig;
+mod rotations;
 mod secrets;
 mod sockets;
 mod uids;

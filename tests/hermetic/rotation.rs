@@ -14,12 +14,15 @@ use futures_util::future::BoxFuture;
 
 use crate::matrix::{self, Subject};
 
-/// A far side in memory: credentials by id, each with a label and a value.
+/// By id: a label and a value.
+type Credentials = BTreeMap<u32, (String, Vec<u8>)>;
+
+/// A far side in memory.
 struct FarSide {
     overlap: Overlap,
     invents: Invents,
     tells: bool,
-    held: Arc<Mutex<BTreeMap<u32, (String, Vec<u8>)>>>,
+    held: Arc<Mutex<Credentials>>,
 }
 
 impl FarSide {

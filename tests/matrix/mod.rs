@@ -263,9 +263,9 @@ async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<
     if trap.armed.lock().unwrap().is_some() {
         return Err(format!("the step was not reached: {went:?}"));
     }
-    if !any_works(house, subject).await
-        && !(subject.plan().overlap == Overlap::One && subject.plan().invents == Invents::FarSide)
-    {
+    // Where the far side invents the only value, a crash may leave it unknown until the next start has made another.
+    let none_is_known = (subject.plan().overlap, subject.plan().invents) == (Overlap::One, Invents::FarSide);
+    if !none_is_known && !any_works(house, subject).await {
         return Err("no version works".into());
     }
     let status = house.recover(subject).await;

@@ -104,11 +104,9 @@ impl AccessKey {
         fields: &[(&str, &str)],
         key: &Key,
     ) -> Result<(u16, Vec<u8>), Trouble> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action).append_pair("Version", service.version).extend_pairs(fields);
         let at = u64::try_from(self.clock.now().wall.micros()).unwrap_or_default();
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(at);
-        let request = signed(service, form.finish().into_bytes(), key, at)?;
+        let request = signed(service, form(service, action, fields), key, at)?;
         let answer = self.wire.send(request).await.map_err(|why| Trouble::Unavailable(why.0))?;
         if !answer.whole {
             return Err(Trouble::Nonsense(format!("its answer is longer than {MOST_BODY_BYTES} bytes")));
@@ -128,6 +126,12 @@ impl AccessKey {
         }
         Ok(())
     }
+}
+
+fn form(service: &Service, action: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", action).append_pair("Version", service.version).extend_pairs(fields);
+    form.finish().into_bytes()
 }
 
 /// A request with its signature (AWS Signature Version 4).

@@ -40,6 +40,8 @@ permit (principal == Workload::"checkout", action == Action::"secret", resource 
 pub(super) struct Plan {
     /// In `[agent]`.
     pub(super) agent: String,
+    /// In `[store.local]`.
+    pub(super) store: String,
     /// Tables of `bursar.toml`, beside those of every rig; ISSUER and ENDPOINT stand for the addresses.
     pub(super) tables: String,
     /// Files of the policies directory, by name.
@@ -63,6 +65,7 @@ impl Default for Plan {
         ];
         Self {
             agent: String::new(),
+            store: String::new(),
             tables: String::new(),
             policies: policies.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
             log: None,
@@ -209,14 +212,14 @@ impl Plan {
         for (name, text) in &self.policies {
             rig.policy(name, text);
         }
-        let Self { agent, tables, .. } = self;
+        let Self { agent, store, tables, .. } = self;
         let log = &rig.log;
         let text = format!(
             "[agent]\nsocket = \"bursar.sock\"\nadmin_socket = \"admin.sock\"\nstate_dir = \"state\"\n\
              policies = \"policies\"\n{agent}\n\
              [[agent.listener]]\nsocket = \"checkout/bursar.sock\"\nworkload = \"checkout\"\n\
              [[agent.listener]]\nsocket = \"reports/bursar.sock\"\nworkload = \"reports\"\n\
-             [store.local]\nkind = \"sealed\"\n\
+             [store.local]\nkind = \"sealed\"\n{store}\n\
              [audit]\ndir = {log:?}\nsegment = \"16MiB\"\nreserve = \"1MiB\"\n{tables}\n{PROVIDERS}"
         );
         let text = text.replace("ISSUER", rig.issuer.as_ref().unwrap().url());
