@@ -13,6 +13,7 @@ pub mod names;
 pub mod oauth;
 pub mod peer;
 pub mod policy;
+pub mod rotation;
 pub mod store;
 
 /// A target: its name, what it does, and how many mutations of each seed the plain test tries.
@@ -32,7 +33,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 40] = [
     target("token_form", api::token_form, QUICK),
     target("form_guard", api::form_guard, QUICK),
     target("traceparent", audit::traceparent, QUICK),
@@ -63,6 +64,10 @@ pub const TARGETS: [Target; 36] = [
     target("workloads", peer::workloads, SLOW),
     target("policy_set", policy::policy_set, SLOWEST),
     target("scenarios", policy::scenarios, SLOW),
+    target("rotator_template", rotation::rotator_template, QUICK),
+    target("rotator_list", rotation::rotator_list, QUICK),
+    target("iam_answer", rotation::iam_answer, QUICK),
+    target("exec_reply", rotation::exec_reply, QUICK),
     target("store_key", store::store_key, QUICK),
     target("line_end", store::line_end, QUICK),
     target("openbao_answer", store::openbao_answer, QUICK),

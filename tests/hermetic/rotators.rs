@@ -9,15 +9,19 @@ use bursar::config::{self, Read};
 use bursar::crypto::SystemRandom;
 use bursar::document::Source;
 use bursar::fault::Faults;
+use bursar::rotation::exec::Program;
 use bursar::rotation::http::HttpCalls;
 use bursar::rotation::random::RandomText;
 use bursar::rotation::{Admin, Ended, Held, Label, Rotator, Trouble};
 use bursar::store::files::FilesStore;
 use bursar::store::{Attempt, Place};
 use bursar::wire::tls::{Roots, Tls};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use crate::matrix::Subject;
 
 const EXAMPLES: [(&str, &str); 4] = [
     ("sendgrid", include_str!("../../examples/rotators/sendgrid.toml")),
@@ -340,4 +344,67 @@ fn a_preset_needs_its_values() {
         let values = "values = { user = \"svc\", role = \"r\", role_id = \"i\" }";
         assert!(read(&format!("{text}base = \"https://a.test/\"\n{values}\n")).is_ok());
     }
+}
+
+/// The worked example, copied to where nobody else can change it.
+struct Example {
+    folder: tempfile::TempDir,
+}
+
+impl Example {
+    fn new() -> Self {
+        let folder = crate::private_folder();
+        let path = folder.path().join("rotate");
+        std::fs::copy("examples/rotators/exec_example.py", &path).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        Self { folder }
+    }
+
+    fn keys(&self) -> std::path::PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    fn program(&self, admin: &str) -> Program {
+        std::fs::write(self.folder.path().join("admin"), admin).unwrap();
+        let text = format!(
+            "[store.local]\nkind = \"sealed\"\n[secret.key]\nstore = \"local\"\n[secret.key.rotation]\n[secret.key.rotation.exec]\n\
+             program = \"{}\"\nadmin = {{ store = \"local\", name = \"admin\" }}\nexclusive = true\nvalues = {{ path = \"{}\" }}\n",
+            self.folder.path().join("rotate").display(),
+            self.keys().display()
+        );
+        let read = read(&text).unwrap_or_else(|faults| panic!("{faults}"));
+        let secret = read.settings.secrets.into_values().next().unwrap();
+        let Configured::Exec(meant) = secret.rotation.unwrap().rotator else { panic!("{text}") };
+        let store = Arc::new(FilesStore::open(self.folder.path()).unwrap());
+        let place =
+            Place { store_name: "files".parse().unwrap(), store, name: "admin".parse().unwrap(), fresh_for: None };
+        let random = RandomText::new(meant.alphabet, meant.length, Arc::new(SystemRandom));
+        Program::new(meant.settings.clone(), Some(Admin::at(place)), random)
+    }
+}
+
+#[tokio::test]
+async fn no_crash_loses_a_key_of_the_worked_example() {
+    let example = Example::new();
+    let keys = example.keys();
+    let works = move |value: Vec<u8>| {
+        let held: Value = serde_json::from_slice(&std::fs::read(&keys).unwrap()).unwrap();
+        let works = held.as_object().unwrap().values().any(|key| key["value"].as_str().unwrap().as_bytes() == value);
+        async move { works }.boxed()
+    };
+    let rotator = Arc::new(example.program("the-administrators-password"));
+    crate::matrix::holds(&Subject { rotator, exclusive: true, first: None, works: Arc::new(works) }).await;
+}
+
+#[tokio::test]
+async fn a_program_that_refuses_says_why() {
+    let example = Example::new();
+    let refused = example.program("guess").create(&label(), None).await.unwrap_err();
+    assert_eq!(refused, Trouble::Refused("admin is not accepted".into()));
+    let program = example.program("the-administrators-password");
+    for _ in 0..4 {
+        program.create(&label(), None).await.unwrap();
+    }
+    let refused = program.create(&label(), None).await.unwrap_err();
+    assert_eq!(refused, Trouble::Refused("quota exceeded".into()));
 }

@@ -5,6 +5,7 @@ mod agent;
 mod clients;
 mod clocks;
 mod hub;
+mod iam;
 mod jose;
 #[path = "../matrix/mod.rs"]
 mod matrix;

@@ -117,6 +117,24 @@ async fn no_crash_loses_a_jupyterhub_token() {
     matrix::holds(&Subject { rotator, exclusive: true, first: None, works: works_at(&hub) }).await;
 }
 
+/// The same service, as one that does not tell what it holds: the two cells say `by design`, and the log names the label.
+#[tokio::test]
+async fn without_a_list_a_lost_reply_is_told_and_never_called_safe() {
+    let (hub, desk) = (Arc::new(Hub::start().await), Desk::with_admin(ADMIN));
+    let table = format!(
+        "base = \"{}\"\n\
+         create = {{ method = \"POST\", url = \"{{base}}/users/svc/tokens\", headers = {{ Authorization = \"token {{admin}}\" }}, \
+         json = '{{\"note\":\"{{label}}\"}}', expect = [201] }}\n\
+         made = {{ id = \"/id\", value = \"{{reply/token}}\" }}\n\
+         test = {{ url = \"{{base}}/user\", headers = {{ Authorization = \"token {{value}}\" }}, expect = [200] }}\n\
+         revoke = {{ method = \"DELETE\", url = \"{{base}}/users/svc/tokens/{{id}}\", \
+         headers = {{ Authorization = \"token {{admin}}\" }}, expect = [204] }}\n",
+        hub.base
+    );
+    let rotator = http_calls(&table, &desk, &Roots::System);
+    matrix::holds(&Subject { rotator, exclusive: false, first: None, works: works_at(&hub) }).await;
+}
+
 #[tokio::test]
 async fn fifty_rotations_of_a_jupyterhub_token_fail_no_reader() {
     let (hub, desk) = (Arc::new(Hub::start().await), Desk::with_admin(ADMIN));

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use tokio::io::unix::AsyncFd;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::talk::MOST_REPLY_BYTES;
@@ -142,14 +142,16 @@ impl Drop for Running {
 /// Until the program has ended; it is not waited for yet.
 async fn until_it_ends(program: Option<Pid>) -> std::io::Result<()> {
     let Some(program) = program else { return Ok(()) };
-    let pidfd = AsyncFd::new(pidfd_open(program, PidfdFlags::NONBLOCK)?)?;
-    pidfd.readable().await.map(drop)
+    let ends = move || waitid(WaitId::Pid(program), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    // Where nobody waits any more the group is killed, so that this thread comes to its end too.
+    spawn_blocking(ends).await.map_err(std::io::Error::other)??;
+    Ok(())
 }
 
 fn kill(group: Option<Pid>) {
     if let Some(group) = group {
         // It may have ended by itself.
-        drop(kill_process_group(group, Signal::KILL));
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
