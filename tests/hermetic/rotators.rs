@@ -306,7 +306,7 @@ fn a_definition_that_cannot_be_is_refused_with_its_place() {
         ("{\"note\":\"{label}\"}", "{\"note\":", "create.json", "not JSON"),
         ("{\"note\":\"{label}\"}", "{}", "create", "no `{label}`"),
         ("admin = { store = \"local\", name = \"admin\" }", "", "admin", "`{admin}`"),
-        ("name = \"admin\"", "name = \"key\"", "admin", "is rotated"),
+        ("name = \"admin\"", "name = \"key\"", "admin", "that it rotates"),
         ("Authorization = \"Bearer {value}\"", "\"a b\" = \"{value}\"", "test.headers", "name of a header"),
         ("next = \"/next\"", "next = \"/next\", first_page = 2", "", ""),
         ("base = \"BASE\"", "base = \"BASE\"\npreset = \"jupyterhub\"", "preset", "definition of its own"),

@@ -90,41 +90,39 @@ impl Reader<'_> {
 
     /// The one rotator that has a table.
     fn rotator(&mut self, key: &str, said: said::Rotation, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
-        let rotators =
-            [said.random.is_some(), said.http.is_some(), said.exec.is_some(), said.aws_iam_access_key.is_some()];
-        let count = rotators.into_iter().filter(|is_said| *is_said).count();
-        if count != 1 {
-            let what = format!("`{key}` needs one rotator, and has {count}");
+        let (mut tables, mut rotators) = (0, Vec::new());
+        let mut table = |rotator: Option<Option<Rotator>>| {
+            tables += usize::from(rotator.is_some());
+            rotators.extend(rotator.flatten());
+        };
+        table(said.random.map(|said| Some(random(said))));
+        table(said.http.map(|said| self.http(&format!("{key}.http"), *said, at, stores)));
+        table(said.exec.map(|said| Some(self.exec(&format!("{key}.exec"), *said, at, stores))));
+        let iam = said.aws_iam_access_key;
+        table(iam.map(|said| self.access_key(&format!("{key}.aws-iam-access-key"), *said, at, stores)));
+        if tables != 1 {
+            let what = format!("`{key}` needs one rotator, and has {tables}");
             let help = format!("give it one table, such as `[{key}.random]`");
             self.fault(key, what, Some(help));
         }
-        let random = said.random.map(|said| {
-            let (alphabet, length) = alphabet(said);
-            Rotator::Random { alphabet, length }
-        });
-        let http = said.http.and_then(|said| self.http(&format!("{key}.http"), *said, at, stores));
-        let exec = said.exec.map(|said| self.exec(&format!("{key}.exec"), *said, at, stores));
-        let iam = said.aws_iam_access_key;
-        let iam = iam.and_then(|said| self.access_key(&format!("{key}.aws-iam-access-key"), *said, at, stores));
-        random.or(http).or(exec).or(iam)
+        rotators.pop()
     }
 
     /// The credential with which a rotator acts: never the one that it rotates.
-    fn admin(
-        &mut self,
-        key: &str,
-        said: Option<said::SecretRef>,
-        at: &SecretRef,
-        stores: &[Name],
-    ) -> Option<SecretRef> {
-        let admin = self.secret_ref(&format!("{key}.admin"), said?, stores);
+    fn admin(&mut self, key: &str, said: said::SecretRef, at: &SecretRef, stores: &[Name]) -> SecretRef {
+        let key = format!("{key}.admin");
+        let admin = self.secret_ref(&key, said, stores);
         if admin == *at {
-            let what = format!("`{key}.admin` is the credential that is rotated");
-            let help = "give the rotator a credential of its own: one that rotates itself locks itself out";
-            self.fault(&format!("{key}.admin"), what, Some(help.into()));
+            let what = format!("`{key}` is the secret that it rotates: what goes wrong could not be mended with it");
+            self.fault(&key, what, Some("give bursar a login of its own at the server".into()));
         }
-        Some(admin)
+        admin
     }
+}
+
+fn random(said: said::Random) -> Rotator {
+    let (alphabet, length) = alphabet(said);
+    Rotator::Random { alphabet, length }
 }
 
 fn alphabet(said: said::Random) -> (Alphabet, usize) {

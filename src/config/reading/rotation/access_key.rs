@@ -35,7 +35,7 @@ impl Reader<'_> {
             endpoint: endpoint.map(|(_, text)| text.into()),
             settles_within: said.settles_within.map_or(SETTLES_WITHIN, |Period(time)| time),
         };
-        let admin = self.admin(key, Some(said.admin), at, stores)?;
+        let admin = self.admin(key, said.admin, at, stores);
         let ca_file = said.ca_file.map(|file| self.path(&format!("{key}.ca_file"), &file));
         Some(Rotator::AccessKey(Box::new(IamKeys { settings, admin, exclusive: said.exclusive, ca_file, is_plain })))
     }

@@ -45,7 +45,8 @@ impl Reader<'_> {
             settles_within: said.settles_within.map_or(Duration::ZERO, |Period(time)| time),
             timeout,
         };
-        let (admin, exclusive) = (self.admin(key, said.admin, at, stores), said.exclusive);
+        let admin = said.admin.map(|admin| self.admin(key, admin, at, stores));
+        let exclusive = said.exclusive;
         Rotator::Exec(Box::new(ExecProgram { settings, admin, exclusive, alphabet, length }))
     }
 }

@@ -54,7 +54,7 @@ impl Reader<'_> {
             revoke,
         };
         self.ids_fit(key, &definition, said.exclusive);
-        let admin = self.admin(key, said.admin, at, stores);
+        let admin = said.admin.map(|admin| self.admin(key, admin, at, stores));
         if definition.calls().any(|call| call.speaks_of(What::Admin)) != admin.is_some() {
             let what = format!("`{key}` speaks of `{{admin}}` and has no `admin`, or the other way round");
             self.fault(&format!("{key}.admin"), what, Some("name the credential with which the calls are made".into()));
