@@ -1,5 +1,6 @@
 //! What a far side lists: read page by page, within bounds. Pure.
 
+use http::Uri;
 use serde_json::Value;
 use url::Url;
 
@@ -58,19 +59,19 @@ impl Next {
     ///
     /// # Errors
     /// [`Trouble::Nonsense`], where it is at another server: what is sent there holds a credential.
-    pub fn after(&self, page: &Value, url: &str) -> Result<Option<String>, Trouble> {
+    pub fn after(&self, page: &Value, url: &str) -> Result<Option<Uri>, Trouble> {
         let Self::Link(pointer) = self else { return Ok(None) };
         let Some(link) = pointer.text(page) else { return Ok(None) };
-        let here = Url::parse(url).ok();
-        let there = here.as_ref().and_then(|here| here.join(&link).ok());
-        let same = here.zip(there).filter(|(here, there)| here.origin() == there.origin());
-        let stray = || Trouble::Nonsense("its list goes on at another server, which is not asked".into());
-        let (here, there) = same.ok_or_else(stray)?;
-        if here == there {
-            Err(Trouble::Nonsense("its list goes on where it was".into()))
-        } else {
-            Ok(Some(there.into()))
+        let nonsense = |what: &str| Trouble::Nonsense(format!("its list goes on {what}"));
+        let here = Url::parse(url).map_err(|_| nonsense("from nowhere"))?;
+        let there = here.join(&link).map_err(|_| nonsense("at no usable address"))?;
+        if there.origin() != here.origin() {
+            return Err(nonsense("at another server, which is not asked"));
         }
+        if there == here {
+            return Err(nonsense("where it was"));
+        }
+        there.as_str().parse().map(Some).map_err(|_| nonsense("at no usable address"))
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
     fn a_list_goes_on_at_the_same_server_only() {
         let next = Next::Link("/next".parse().unwrap());
         let after = |link: &str| next.after(&json!({ "next": link }), "https://a.test/v1/keys?size=2");
-        assert_eq!(after("/v1/keys?page=2").unwrap().as_deref(), Some("https://a.test/v1/keys?page=2"));
+        assert_eq!(after("/v1/keys?page=2").unwrap().unwrap(), "https://a.test/v1/keys?page=2");
         assert_eq!(next.after(&json!({ "next": null }), "https://a.test/"), Ok(None));
         for link in ["https://b.test/v1/keys", "http://a.test/v1/keys", "//b.test/", "https://a.test/v1/keys?size=2"] {
             assert!(matches!(after(link), Err(Trouble::Nonsense(_))), "{link}");

@@ -146,14 +146,14 @@ impl HttpCalls {
             let page = json(&answer)?;
             let more = list.shape.read(&page)?;
             let after = list.next.after(&page, &url)?;
-            let ends = matches!(list.next, Next::Pages(_)) && !more.is_empty();
+            let counts_on = matches!(list.next, Next::Pages(_)) && !more.is_empty();
             found.extend(more);
             if found.len() > MOST_FOUND {
                 break;
             }
             match after {
-                Some(next) => link = Some(next.parse().map_err(|_| too_long())?),
-                None if ends => given.page += 1,
+                Some(next) => link = Some(next),
+                None if counts_on => given.page += 1,
                 None => return Ok(found),
             }
         }
