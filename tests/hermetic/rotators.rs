@@ -1,6 +1,7 @@
 //! The rotators that call somebody else: definitions as they are written, and far sides that answer badly.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +19,7 @@ use bursar::store::{Attempt, Place};
 use bursar::wire::tls::{Roots, Tls};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -44,15 +46,22 @@ fn meant(text: &str) -> Meant {
     }
 }
 
-fn rotator(text: &str, admin: &str) -> HttpCalls {
+/// A rotator, and the folder in which its credential stands.
+fn rotator(text: &str, admin: &str) -> (HttpCalls, TempDir) {
     let Meant { definition, alphabet, length, .. } = meant(text);
     let folder = crate::private_folder();
-    std::fs::write(folder.path().join("admin"), admin).unwrap();
-    let store = Arc::new(FilesStore::open(&folder.keep()).unwrap());
+    write_secret(&folder, admin);
+    let store = Arc::new(FilesStore::open(folder.path()).unwrap());
     let admin = Place { store_name: "files".parse().unwrap(), store, name: "admin".parse().unwrap(), fresh_for: None };
     let tls = Tls::default().config_for(&Roots::System, true).unwrap();
     let random = RandomText::new(alphabet, length, Arc::new(SystemRandom));
-    HttpCalls::new(definition, Some(Admin::at(admin)), tls, random).unwrap()
+    (HttpCalls::new(definition, Some(Admin::at(admin)), tls, random).unwrap(), folder)
+}
+
+fn write_secret(folder: &TempDir, admin: &str) {
+    let path = folder.path().join("admin");
+    std::fs::write(&path, admin).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn label() -> Label {
@@ -183,7 +192,7 @@ async fn a_shipped_definition_does_its_whole_round_where_the_service_answers_as_
         .await;
         let host = text.split_once("base = \"https://").unwrap().1.split(['/', '"']).next().unwrap();
         let admin = r#"{"sid":"SK1","secret":"s1","api_key":"a1","app_key":"p1"}"#;
-        let rotator = rotator(&text.replace(&format!("https://{host}"), &base), admin);
+        let (rotator, _folder) = rotator(&text.replace(&format!("https://{host}"), &base), admin);
         let found = rotator.list().await.unwrap().unwrap();
         assert!(found.iter().any(|one| one.label == Some(label())), "{service}");
         let made = rotator.create(&label(), None).await.unwrap();
@@ -219,7 +228,7 @@ test = { url = "{base}/me", headers = { Authorization = "Bearer {value}" }, expe
 revoke = { method = "DELETE", url = "{base}/keys/{id}", headers = { Authorization = "Bearer {admin}" }, expect = [204] }
 "#;
 
-async fn answering(status: u16, body: &'static str) -> HttpCalls {
+async fn answering(status: u16, body: &'static str) -> (HttpCalls, TempDir) {
     let base = serve(Arc::new(move |_| (status, body.to_owned()))).await;
     rotator(&PLAIN.replace("BASE", &base), "admin-canary")
 }
@@ -242,16 +251,16 @@ async fn an_answer_says_whether_it_can_have_happened_and_shows_no_secret() {
         (201, r#"{"key":"value-canary"}"#, "nonsense"),
         (201, r#"{"id":"1","key":{"value-canary":1}}"#, "nonsense"),
     ] {
-        let rotator = answering(status, body).await;
+        let (rotator, _folder) = answering(status, body).await;
         let trouble = rotator.create(&label(), None).await.unwrap_err();
         assert_eq!(trouble.code(), class, "{status} {body}: {trouble}");
         assert!(!format!("{trouble}{trouble:?}").contains("canary"), "{trouble}");
     }
     let huge = serve(Arc::new(move |_| (200, HUGE.repeat((1 << 20) + 1)))).await;
-    let rotator = rotator(&PLAIN.replace("BASE", &huge), "a");
+    let (rotator, _folder) = rotator(&PLAIN.replace("BASE", &huge), "a");
     assert!(matches!(rotator.list().await, Err(Trouble::Nonsense(what)) if what.contains("longer")));
     let nobody = "http://127.0.0.1:1";
-    let rotator = self::rotator(&PLAIN.replace("BASE", nobody), "a");
+    let (rotator, _folder) = self::rotator(&PLAIN.replace("BASE", nobody), "a");
     assert!(matches!(rotator.list().await, Err(Trouble::Unavailable(what)) if what.contains("nothing listens")));
 }
 
@@ -265,9 +274,11 @@ async fn a_list_that_does_not_end_or_goes_elsewhere_is_refused() {
         (200, format!(r#"{{"keys":[],"next":"/keys?page={count}"}}"#))
     }))
     .await;
-    let endless = rotator(&PLAIN.replace("BASE", &base), "a").list().await.unwrap_err();
+    let (rotator, _folder) = rotator(&PLAIN.replace("BASE", &base), "a");
+    let endless = rotator.list().await.unwrap_err();
     assert!(endless.to_string().contains("more than 20 pages") && *count.lock().unwrap() == 20, "{endless}");
-    let elsewhere = answering(200, r#"{"keys":[],"next":"http://127.0.0.2:9/keys"}"#).await.list().await.unwrap_err();
+    let (rotator, _folder) = answering(200, r#"{"keys":[],"next":"http://127.0.0.2:9/keys"}"#).await;
+    let elsewhere = rotator.list().await.unwrap_err();
     assert!(elsewhere.to_string().contains("another server"), "{elsewhere}");
 }
 
@@ -287,7 +298,7 @@ async fn what_bursar_did_not_make_is_ended_where_it_is_the_only_other_one() {
             None => (200, body.clone()),
         }))
         .await;
-        let rotator = rotator(&PLAIN.replace("BASE", &base), "a");
+        let (rotator, _folder) = rotator(&PLAIN.replace("BASE", &base), "a");
         let ended = rotator.revoke(&Ended { far_id: None, value: None }, None).await;
         assert_eq!(ended.is_ok(), done, "{others:?}: {ended:?}");
         assert_eq!(deleted.lock().unwrap().len(), usize::from(done && !others.is_empty()));
@@ -348,7 +359,7 @@ fn a_preset_needs_its_values() {
 
 /// The worked example, copied to where nobody else can change it.
 struct Example {
-    folder: tempfile::TempDir,
+    folder: TempDir,
 }
 
 impl Example {
@@ -356,7 +367,7 @@ impl Example {
         let folder = crate::private_folder();
         let path = folder.path().join("rotate");
         std::fs::copy("examples/rotators/exec_example.py", &path).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         Self { folder }
     }
 
@@ -365,7 +376,7 @@ impl Example {
     }
 
     fn program(&self, admin: &str) -> Program {
-        std::fs::write(self.folder.path().join("admin"), admin).unwrap();
+        write_secret(&self.folder, admin);
         let text = format!(
             "[store.local]\nkind = \"sealed\"\n[secret.key]\nstore = \"local\"\n[secret.key.rotation]\n[secret.key.rotation.exec]\n\
              program = \"{}\"\nadmin = {{ store = \"local\", name = \"admin\" }}\nexclusive = true\nvalues = {{ path = \"{}\" }}\n",
