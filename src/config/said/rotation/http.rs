@@ -98,11 +98,11 @@ pub struct HttpCall {
     #[serde(default)]
     pub form: Option<BTreeMap<String, String>>,
     /// The statuses that mean that it has happened.
-    #[schemars(extend("examples" = ["[201]"]), length(min = 1, max = 16), inner(range(min = 200, max = 599)))]
+    #[schemars(length(min = 1, max = 16), inner(range(min = 200, max = 599)))]
     pub expect: Vec<u16>,
     /// The statuses that mean that there is no such credential: 401 and 403 for `test`, 404 and 410 for `revoke`, unless set.
     #[serde(default)]
-    #[schemars(extend("examples" = ["[404]"]), length(max = 16), inner(range(min = 200, max = 599)))]
+    #[schemars(length(max = 16), inner(range(min = 200, max = 599)))]
     pub absent: Option<Vec<u16>>,
 }
 
