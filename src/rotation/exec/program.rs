@@ -158,7 +158,6 @@ fn kill(group: Option<Pid>) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Instant;
 
     use super::*;
 
@@ -191,9 +190,8 @@ mod tests {
     async fn what_it_leaves_behind_is_killed_with_it() {
         let _alone = ALONE.lock().await;
         let (folder, path) = program("sleep 600 & echo $! > ${0}.pid; echo done");
-        let began = Instant::now();
+        // The pipe that it holds open is not waited for: that would end with an error.
         assert_eq!(run(&path, Vec::new(), LONG).await.unwrap(), b"done\n");
-        assert!(began.elapsed() < LONG, "the pipe that it holds open is not waited for");
         let pid = fs::read_to_string(folder.path().join("program.pid")).unwrap();
         let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         while !state().is_empty() && !state().contains(") Z ") {
