@@ -40,10 +40,8 @@ fn read(text: &str) -> Result<Read, Faults> {
 fn meant(text: &str) -> Meant {
     let read = read(text).unwrap_or_else(|faults| panic!("{text}\n{faults}"));
     let secret = read.settings.secrets.into_values().next().unwrap();
-    match secret.rotation.unwrap().rotator {
-        Configured::Http(calls) => *calls,
-        other => panic!("{other:?}"),
-    }
+    let Configured::Http(calls) = secret.rotation.unwrap().rotator else { panic!("{text}") };
+    *calls
 }
 
 /// A rotator, and the folder in which its credential stands.

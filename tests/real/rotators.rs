@@ -54,10 +54,9 @@ pub(crate) fn meant(table: &str) -> meant::HttpCalls {
     );
     let sources = [Source { file: "bursar.toml".into(), text }];
     let read = bursar::config::read(&sources, Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
-    match &read.settings.secrets[&"key".parse().unwrap()].rotation.as_ref().unwrap().rotator {
-        meant::Rotator::Http(calls) => (**calls).clone(),
-        other => panic!("{other:?}"),
-    }
+    let rotation = read.settings.secrets[&"key".parse().unwrap()].rotation.as_ref().unwrap();
+    let meant::Rotator::Http(calls) = &rotation.rotator else { panic!("{table}") };
+    (**calls).clone()
 }
 
 pub(crate) fn http_calls(table: &str, desk: &Desk, roots: &Roots) -> Arc<HttpCalls> {
