@@ -46,6 +46,7 @@ use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
+use crate::wire::tls::Tls;
 
 use providers::Providers;
 use rotations::Tools;
@@ -213,7 +214,7 @@ impl Agent {
             shelf,
             providers: Providers::new(Arc::clone(&engine)),
             rotation: Arc::clone(&rotation),
-            tools: Tools { random: Arc::clone(&random) },
+            tools: Tools { random: Arc::clone(&random), clock: Arc::clone(&clock), tls: Tls::default() },
             log,
             deliveries: watch::Sender::default(),
             in_force: Mutex::new(read.settings.clone()),

@@ -14,6 +14,7 @@ pub mod names;
 pub mod oauth;
 pub mod peer;
 pub mod policy;
+pub mod rotation;
 pub mod store;
 
 /// A target: its name, what it does, and how many mutations of each seed the plain test tries.
@@ -33,7 +34,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 43] = [
+pub const TARGETS: [Target; 47] = [
     target("token_form", api::token_form, QUICK),
     target("secret_query", api::secret_query, QUICK),
     target("secret_member", store::secret_member, QUICK),
@@ -66,6 +67,10 @@ pub const TARGETS: [Target; 43] = [
     target("workloads", peer::workloads, SLOW),
     target("policy_set", policy::policy_set, SLOWEST),
     target("scenarios", policy::scenarios, SLOW),
+    target("rotator_template", rotation::rotator_template, QUICK),
+    target("rotator_list", rotation::rotator_list, QUICK),
+    target("iam_answer", rotation::iam_answer, QUICK),
+    target("exec_reply", rotation::exec_reply, QUICK),
     target("store_key", store::store_key, QUICK),
     target("line_end", store::line_end, QUICK),
     target("aws_book", store::aws_book, QUICK),

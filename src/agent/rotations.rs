@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
 
+use super::roots;
 use crate::access::SecretId;
 use crate::audit::AuditError;
 use crate::audit::query::{Filter, query};
@@ -14,17 +16,22 @@ use crate::config::meant::{self, SecretRef};
 use crate::crypto::Random;
 use crate::fault::{Fault, Faults};
 use crate::name::Name;
-use crate::rotation::login::Admin;
+use crate::rotation::access_key::AccessKey;
+use crate::rotation::exec::Program;
+use crate::rotation::http::HttpCalls;
 use crate::rotation::postgres::Postgres;
 use crate::rotation::random::RandomText;
 use crate::rotation::redis_acl::RedisAcl;
-use crate::rotation::{self, Plan, Rotation, Rotator};
+use crate::rotation::{self, Admin, Plan, Rotation, Rotator};
 use crate::store::{Shelf, VersionId};
-use crate::time::Wall;
+use crate::time::{Clock, Wall};
+use crate::wire::tls::Tls;
 
 /// What the rotators of an agent work with.
 pub(super) struct Tools {
     pub(super) random: Arc<dyn Random>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tls: Tls,
 }
 
 /// The rotations of `read`, over the stores that stand open.
@@ -61,20 +68,47 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Re
 }
 
 fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
-    let random = Arc::clone(&tools.random);
-    let admin = |at: &SecretRef| {
-        let place = shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone()));
-        place.map(Admin).ok_or_else(|| format!("there is no store `{}`", at.store))
-    };
+    let random = |alphabet, length| RandomText::new(alphabet, length, Arc::clone(&tools.random));
     Ok(match meant {
-        meant::Rotator::Random { alphabet, length } => Arc::new(RandomText::new(*alphabet, *length, random)),
+        meant::Rotator::Random { alphabet, length } => Arc::new(random(*alphabet, *length)),
         meant::Rotator::Postgres { server, roles, admin: at } => {
-            Arc::new(Postgres { server: server.clone(), roles: roles.clone(), admin: admin(at)?, random })
+            let (admin, random) = (admin(Some(at), shelf)?.ok_or("it has no `admin`")?, Arc::clone(&tools.random));
+            Arc::new(Postgres { server: server.clone(), roles: roles.clone(), admin, random })
         }
         meant::Rotator::RedisAcl { user, admin: at, exclusive: _ } => {
-            Arc::new(RedisAcl { user: user.clone(), admin: admin(at)?, random })
+            let (admin, random) = (admin(Some(at), shelf)?.ok_or("it has no `admin`")?, Arc::clone(&tools.random));
+            Arc::new(RedisAcl { user: user.clone(), admin, random })
+        }
+        meant::Rotator::Http(calls) => {
+            let tls = tls(calls.ca_file.as_deref(), calls.is_plain, tools)?;
+            let admin = admin(calls.admin.as_ref(), shelf)?;
+            let random = random(calls.alphabet, calls.length);
+            let rotator = HttpCalls::new(calls.definition.clone(), admin, tls, random);
+            Arc::new(rotator.map_err(|why| why.to_string())?)
+        }
+        meant::Rotator::AccessKey(keys) => {
+            let tls = tls(keys.ca_file.as_deref(), keys.is_plain, tools)?;
+            let admin = admin(Some(&keys.admin), shelf)?.ok_or("it has no `admin`")?;
+            let rotator = AccessKey::new(keys.settings.clone(), admin, tls, Arc::clone(&tools.clock));
+            Arc::new(rotator.map_err(|why| why.to_string())?)
+        }
+        meant::Rotator::Exec(program) => {
+            let admin = admin(program.admin.as_ref(), shelf)?;
+            Arc::new(Program::new(program.settings.clone(), admin, random(program.alphabet, program.length)))
         }
     })
+}
+
+/// How TLS is spoken to a far side.
+fn tls(ca_file: Option<&Path>, is_plain: bool, tools: &Tools) -> Result<ClientConfig, String> {
+    let pem = ca_file.map(roots::read).transpose()?;
+    tools.tls.config_for(&roots::of(pem.as_deref())?, is_plain).map_err(|why| why.to_string())
+}
+
+fn admin(at: Option<&SecretRef>, shelf: &Shelf) -> Result<Option<Admin>, String> {
+    let Some(at) = at else { return Ok(None) };
+    let place = shelf.find(&SecretId::Stored(at.store.clone(), at.name.clone()));
+    place.map(Admin::at).map(Some).ok_or_else(|| format!("there is no store `{}`", at.store))
 }
 
 /// Reads in the log of `dir` who was handed what of the former versions, for as long as that takes.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::ask::{as_operator, refused};
 use super::rotate::{self, Turned, turn};
 use super::{Exit, Globals, Outcome, Trouble, show};
+use crate::access::SecretId;
 use crate::api::client::Call;
 use crate::broker::How;
 use crate::fault::shown;
@@ -19,7 +20,7 @@ use crate::name::Name;
 #[derive(Debug, clap::Args)]
 pub(super) struct Revoke {
     /// The provider, as `[provider.NAME]` calls it; where there is none, the secret, as `[secret.NAME]` calls it
-    name: Name,
+    name: SecretId,
     /// It is the secret, though there is a provider of that name
     #[arg(long, requires = "reason")]
     secret: bool,
@@ -38,15 +39,18 @@ struct Ended {
 
 impl Revoke {
     pub(super) fn run(&self, globals: &Globals) -> Outcome {
-        let name = &self.name;
+        let SecretId::Entry(name) = &self.name else {
+            let what = format!("`{}` is in a store: what is rotated, and ended, has an entry", self.name);
+            return Err(Trouble::failed(what).help("name it as `[secret.NAME]` of the configuration does"));
+        };
         if self.secret {
-            return self.of_secret(globals);
+            return self.of_secret(globals, name);
         }
         let answer = as_operator(globals, Call::post(format!("/providers/{name}/revoke")))?;
         let body = match answer.granted() {
             Ok(body) => body,
             // There is no provider of that name.
-            Err(why) if why.error == "invalid_request" => return self.of_secret(globals),
+            Err(why) if why.error == "invalid_request" => return self.of_secret(globals, name),
             Err(why) => return Err(refused(&why)),
         };
         let answer: Value = serde_json::from_slice(&body)
@@ -63,8 +67,8 @@ impl Revoke {
 }
 
 impl Revoke {
-    fn of_secret(&self, globals: &Globals) -> Outcome {
-        if let Some(Turned { held_by, status, .. }) = turn(globals, &self.name, How::Leaked, self.reason.as_deref())? {
+    fn of_secret(&self, globals: &Globals, name: &Name) -> Outcome {
+        if let Some(Turned { held_by, status, .. }) = turn(globals, name, How::Leaked, self.reason.as_deref())? {
             status.iter().try_for_each(|status| show::line(rotate::told(status)))?;
             held_by.iter().try_for_each(|holder| show::line(format!("  it was held by {}", shown(holder))))?;
         }

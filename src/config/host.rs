@@ -8,19 +8,20 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::check::Report;
-use super::meant::{Credential, Listener, Provider, Settings, Store, StoreKey};
+use super::meant::{Credential, Listener, Provider, Rotator, Settings, Store, StoreKey};
 use super::reading::Read;
 use super::writable::{self, is_shielded, mode_of};
 use crate::document::{Places, below, bytes_of};
 use crate::fault::{AS_THE_AGENT, Fault};
 use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
+use crate::rotation::exec::program::is_safe;
 
 /// The most that is read of a file of certificates.
 const MOST_CA_BYTES: usize = 4 << 20;
 
 /// Looks whether this host has what `read` speaks of, and adds what it lacks to `report`.
 pub fn look(read: &Read, report: &mut Report) {
-    let Settings { agent, stores, providers, .. } = &read.settings;
+    let Settings { agent, stores, providers, secrets, .. } = &read.settings;
     let mut host = Host { places: &read.places, report };
     host.policies(&agent.policies);
     host.state("agent.state_dir", &agent.state_dir);
@@ -37,6 +38,11 @@ pub fn look(read: &Read, report: &mut Report) {
     }
     for (name, provider) in providers {
         host.provider(&below("provider", name.as_str()), provider);
+    }
+    for (name, secret) in secrets {
+        if let Some(rotation) = &secret.rotation {
+            host.rotator(&format!("{}.rotation", below("secret", name.as_str())), &rotation.rotator);
+        }
     }
     // Who can write the configuration or the policies decides what the agent does.
     report.faults.append(writable::by_others(read));
@@ -149,6 +155,17 @@ impl Host<'_> {
             Credential::Certificate { file, .. } => self.own_certificate(&format!("{entry}.certificate"), file),
             Credential::Assertion(file) => self.assertion(&format!("{entry}.assertion_file"), file),
             Credential::ClientSecret(_) | Credential::PrivateKey(_) => {}
+        }
+    }
+
+    fn rotator(&mut self, key: &str, rotator: &Rotator) {
+        if let Some(file) = rotator.ca_file() {
+            self.certificates(&format!("{key}.{}.ca_file", rotator.table()), file);
+        }
+        if let Rotator::Exec(program) = rotator
+            && let Err(what) = is_safe(&program.settings.program)
+        {
+            self.fault(&format!("{key}.exec.program"), what, "who can change it can do what bursar can");
         }
     }
 

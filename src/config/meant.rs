@@ -12,7 +12,7 @@ use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
 use crate::rotation::random::Alphabet;
-use crate::rotation::{Overlap, Schedule, postgres, redis_acl};
+use crate::rotation::{Overlap, Schedule, access_key, exec, http, postgres, redis_acl};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
@@ -268,15 +268,85 @@ pub enum Rotator {
         /// Whether a password that was put is bursar's to end.
         exclusive: bool,
     },
+    /// Calls to an HTTP service.
+    Http(Box<HttpCalls>),
+    /// A program.
+    Exec(Box<ExecProgram>),
+    /// Access keys of an IAM user.
+    AccessKey(Box<IamKeys>),
+}
+
+/// Access keys of an IAM user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IamKeys {
+    /// Whose, and where.
+    pub settings: access_key::Settings,
+    /// The key with which they are changed.
+    pub admin: SecretRef,
+    /// Whether nobody else makes keys there.
+    pub exclusive: bool,
+    /// The certificate authorities that vouch for the endpoint (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it is reached without TLS, which only loopback is.
+    pub is_plain: bool,
+}
+
+/// A program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecProgram {
+    /// How it is started.
+    pub settings: exec::Settings,
+    /// The credential with which it acts.
+    pub admin: Option<SecretRef>,
+    /// Whether nobody else makes credentials there.
+    pub exclusive: bool,
+    /// Of which characters a value is made, where we make it.
+    pub alphabet: Alphabet,
+    /// Of how many.
+    pub length: usize,
+}
+
+/// Calls to an HTTP service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCalls {
+    /// The calls.
+    pub definition: http::Definition,
+    /// The credential with which they are made.
+    pub admin: Option<SecretRef>,
+    /// Whether nobody else makes credentials there.
+    pub exclusive: bool,
+    /// The certificate authorities that vouch for the service (PEM); none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it is reached without TLS, which only loopback is.
+    pub is_plain: bool,
+    /// Of which characters a value is made, where we make it.
+    pub alphabet: Alphabet,
+    /// Of how many.
+    pub length: usize,
 }
 
 impl Rotator {
+    /// Its table in the configuration.
+    #[must_use]
+    pub const fn table(&self) -> &'static str {
+        match self {
+            Self::Random { .. } => "random",
+            Self::Postgres { .. } => "postgres",
+            Self::RedisAcl { .. } => "redis-acl",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+            Self::AccessKey(_) => "aws-iam-access-key",
+        }
+    }
+
     /// How many values its far side accepts at once.
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         match self {
-            Self::Random { .. } | Self::RedisAcl { .. } => Overlap::Two,
+            Self::Random { .. } | Self::RedisAcl { .. } | Self::AccessKey(_) => Overlap::Two,
             Self::Postgres { roles, .. } => roles.overlap(),
+            Self::Http(calls) => calls.definition.overlap,
+            Self::Exec(program) => program.settings.overlap,
         }
     }
 
@@ -287,6 +357,33 @@ impl Rotator {
             // A role that is named here has the passwords that bursar gives it.
             Self::Random { .. } | Self::Postgres { .. } => true,
             Self::RedisAcl { exclusive, .. } => *exclusive,
+            Self::Http(calls) => calls.exclusive,
+            Self::Exec(program) => program.exclusive,
+            Self::AccessKey(keys) => keys.exclusive,
+        }
+    }
+
+    /// The credential with which it acts, if it has one.
+    #[must_use]
+    pub const fn admin(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Random { .. } => None,
+            Self::Postgres { admin, .. } | Self::RedisAcl { admin, .. } => Some(admin),
+            Self::Http(calls) => calls.admin.as_ref(),
+            Self::Exec(program) => program.admin.as_ref(),
+            Self::AccessKey(keys) => Some(&keys.admin),
+        }
+    }
+
+    /// The certificate authorities that vouch for its far side, where they have a file of their own.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        match self {
+            Self::Random { .. } | Self::Exec(_) => None,
+            Self::Postgres { server, .. } => server.line.ca_file.as_deref(),
+            Self::RedisAcl { user, .. } => user.line.ca_file.as_deref(),
+            Self::Http(calls) => calls.ca_file.as_deref(),
+            Self::AccessKey(keys) => keys.ca_file.as_deref(),
         }
     }
 }
@@ -450,7 +547,8 @@ impl Settings {
     #[must_use]
     pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
         let stored = self.providers.values().filter_map(|provider| provider.credential.stored());
-        let referred = stored.map(|(_, at)| at);
+        let rotators = self.secrets.values().filter_map(|secret| secret.rotation.as_ref()?.rotator.admin());
+        let referred = stored.map(|(_, at)| at).chain(rotators);
         let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
         let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
         let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));

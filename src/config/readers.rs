@@ -28,7 +28,9 @@ pub fn kept_out(read: &Read) -> Vec<Fault> {
     let Some(agent) = Uid::effective().is_root().then(|| agent_of(read)).flatten() else { return Vec::new() };
     let files = read.settings.providers.values().flat_map(Provider::files);
     let of_stores = read.settings.stores.values().flat_map(Store::files);
-    let files = files.chain(of_stores).map(Path::to_owned);
+    let rotations = read.settings.secrets.values().filter_map(|secret| secret.rotation.as_ref());
+    let of_rotators = rotations.filter_map(|rotation| rotation.rotator.ca_file());
+    let files = files.chain(of_stores).chain(of_rotators).map(Path::to_owned);
     let kept_out = deciding(read).into_iter().chain(files).filter(|path| !agent.may_read(path));
     let fault = |path| {
         let what = format!("`{}`, as whom the agent runs, may not read this", agent.name);

@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 
 pub use deliver::{DEFAULT_TIMEOUT, Deliver, DeliverToken, OnDenied, Signal, Then};
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
-pub use rotation::{Alphabet, Persist, Postgres, Random, RedisAcl, Rotation, Rotator, Uptake};
+pub use rotation::{
+    AccessKey, Alphabet, Exec, ExecInvents, Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Persist,
+    Postgres, Preset, Random, RedisAcl, Rotation, Rotator, Uptake,
+};
 pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};
 

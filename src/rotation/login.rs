@@ -2,21 +2,16 @@
 //! credential with which they act.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 
-use super::Trouble;
 use super::random::{Alphabet, RandomText};
+use super::{Admin, Trouble};
 use crate::crypto::Random;
 use crate::secret::Secret;
-use crate::store::{Place, StoreError, Which};
 
 /// How many characters a password has that we make: 256 bits.
 const PASSWORD_LENGTH: usize = 43;
-/// How long a store may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A user name and its password.
 #[derive(Debug)]
@@ -78,38 +73,18 @@ pub(super) fn with_new_password<T>(
     write(std::str::from_utf8(password.expose()).unwrap_or_default())
 }
 
-/// The credential with which a rotator acts: read from its store for each act, so that it may be rotated itself.
-#[derive(Clone)]
-pub struct Admin(pub Place);
-
 impl Admin {
-    /// The login as it is now.
+    /// The login that it is now.
     ///
     /// # Errors
-    /// [`Trouble::Setup`], where it is missing or is no login; [`Trouble::Unavailable`], where its store is.
+    /// [`Trouble::Setup`], where it is missing, cannot be read or is no login.
     pub async fn login(&self) -> Result<Login, Trouble> {
-        let Place { store_name, store, name, .. } = &self.0;
-        let said = |why: &dyn std::fmt::Display| format!("the admin credential `{store_name}/{name}`: {why}");
-        match timeout(READ_TIMEOUT, store.read(name, &Which::Current)).await {
-            Ok(Ok((_, value))) => Login::read(&value).map_err(|why| Trouble::Setup(said(&why))),
-            Ok(Err(StoreError::NotFound(_))) => Err(Trouble::Setup(format!(
-                "the admin credential `{store_name}/{name}` is missing: put it there, `bursar secret put {store_name}/{name}`"
-            ))),
-            Ok(Err(why)) => Err(Trouble::Setup(said(&why))),
-            Err(_) => Err(Trouble::Unavailable(said(&"its store did not answer within 10 s"))),
-        }
+        Login::read(&self.read().await?).map_err(|why| Trouble::Setup(format!("the admin credential `{self}`: {why}")))
     }
 
     /// That the server does not take it.
     pub(super) fn refused(&self, why: &str) -> Trouble {
-        let Place { store_name, name, .. } = &self.0;
-        Trouble::Setup(format!("the server refuses the admin credential `{store_name}/{name}`: {why}"))
-    }
-}
-
-impl std::fmt::Debug for Admin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Admin({}/{})", self.0.store_name, self.0.name)
+        Trouble::Setup(format!("the server refuses the admin credential `{self}`: {why}"))
     }
 }
 

@@ -12,8 +12,12 @@
 //! both and says what comes next, so that a start after a crash, another agent that takes over, and the ordinary next
 //! step are one and the same.
 
+pub mod access_key;
+mod admin;
 mod engine;
+pub mod exec;
 mod holders;
+pub mod http;
 pub mod login;
 pub mod postgres;
 pub mod random;
@@ -30,6 +34,7 @@ use crate::crypto::Digest;
 use crate::store::{Attempt, Notes, Stage, StoreError, Version, Versions};
 use crate::time::Wall;
 
+pub use admin::Admin;
 pub use engine::{Engine, Happened, Rotation, Told, Why, keep_turning};
 pub use holders::{Holder, Holders, Lives};
 pub use rotator::{Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble};

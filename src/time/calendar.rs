@@ -131,9 +131,9 @@ impl fmt::Display for Window {
 
 fn minute_of_day(text: &str) -> Option<i64> {
     let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten();
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u8>().ok()).flatten();
     let (hour, minute) = (number(hour)?, number(minute)?);
-    (hour < 24 && minute < 60).then(|| i64::from(hour) * 60 + i64::from(minute))
+    (text.len() == 5 && hour < 24 && minute < 60).then(|| i64::from(hour) * 60 + i64::from(minute))
 }
 
 fn shortened(text: &str) -> String {

@@ -7,7 +7,7 @@ use bursar::config;
 use bursar::config::meant::Rotator as Meant;
 use bursar::crypto::SystemRandom;
 use bursar::document::Source;
-use bursar::rotation::login::Admin;
+use bursar::rotation::Admin;
 use bursar::rotation::postgres::{Postgres, Roles, Server};
 use bursar::rotation::redis_acl::{Persist, RedisAcl, User};
 use bursar::rotation::{Ended, Held, Overlap, Rotator, Trouble};
@@ -43,7 +43,7 @@ fn held() -> Held {
 }
 
 fn admin(folder: &Path) -> Admin {
-    Admin(Place {
+    Admin::at(Place {
         store_name: "files".parse().unwrap(),
         store: Arc::new(FilesStore::open(folder).unwrap()),
         name: "admin".parse().unwrap(),

@@ -32,6 +32,7 @@ mod policy_hostile;
 mod policy_oracle;
 mod rollback;
 mod rotation;
+mod rotators;
 mod secret;
 mod simulator;
 mod store;

@@ -12,6 +12,8 @@ mod agent;
 mod aws;
 mod clients;
 mod clocks;
+mod hub;
+mod iam;
 mod jose;
 #[path = "../matrix/mod.rs"]
 mod matrix;
@@ -25,5 +27,7 @@ mod proofs_agent;
 mod redis;
 mod rig;
 mod rotated;
+mod rotators;
+mod steady;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;

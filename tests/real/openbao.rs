@@ -22,16 +22,16 @@ use crate::store_conformance::{Bench, agrees_with_the_model, attempt, every_rule
 const STORES: &str = include_str!("../../docs/stores.md");
 
 /// A server of its own for each test, on storage that outlives it.
-struct Bao {
+pub(crate) struct Bao {
     child: Child,
     folder: TempDir,
-    address: String,
+    pub(crate) address: String,
     root: String,
     key: String,
 }
 
 impl Bao {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         certify(folder.path());
         std::fs::create_dir(folder.path().join("data")).unwrap();
@@ -90,7 +90,7 @@ impl Bao {
     }
 
     /// Asks as root, and is not refused.
-    async fn root(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn root(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.status(method, path, &body).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
@@ -106,7 +106,7 @@ impl Bao {
         (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
     }
 
-    fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Roots {
         Roots::Own(OwnRoots::from_pem(&std::fs::read(self.folder.path().join("ca.pem")).unwrap()).unwrap())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bursar::rotation::login::Admin;
+use bursar::rotation::Admin;
 use bursar::rotation::{Engine, Plan, Rotator, State, keep_turning};
 use bursar::store::Place;
 use bursar::store::files::FilesStore;
@@ -50,7 +50,7 @@ impl AdminFile {
     }
 
     pub(crate) fn admin(&self) -> Admin {
-        Admin(Place {
+        Admin::at(Place {
             store_name: "files".parse().unwrap(),
             store: Arc::new(FilesStore::open(self.folder.path()).unwrap()),
             name: "admin".parse().unwrap(),

@@ -1,5 +1,9 @@
 //! `[secret.NAME.rotation]`.
 
+mod access_key;
+mod exec;
+mod http;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +98,10 @@ impl Reader<'_> {
             rotators.extend(rotator.flatten());
         };
         table(said.random.map(|said| Some(random(said))));
+        table(said.http.map(|said| self.http(&format!("{key}.http"), *said, at, stores)));
+        table(said.exec.map(|said| Some(self.exec(&format!("{key}.exec"), *said, at, stores))));
+        let iam = said.aws_iam_access_key;
+        table(iam.map(|said| self.access_key(&format!("{key}.aws-iam-access-key"), *said, at, stores)));
         table(said.postgres.map(|said| self.postgres(&format!("{key}.postgres"), said, at, stores)));
         table(said.redis_acl.map(|said| self.redis_acl(&format!("{key}.redis-acl"), said, at, stores)));
         if tables != 1 {
@@ -190,10 +198,15 @@ impl Reader<'_> {
 }
 
 fn random(said: said::Random) -> Rotator {
+    let (alphabet, length) = alphabet(said);
+    Rotator::Random { alphabet, length }
+}
+
+fn alphabet(said: said::Random) -> (Alphabet, usize) {
     let alphabet = match said.alphabet {
         said::Alphabet::Alphanumeric => Alphabet::Alphanumeric,
         said::Alphabet::Hex => Alphabet::Hex,
         said::Alphabet::Base64url => Alphabet::Base64url,
     };
-    Rotator::Random { alphabet, length: said.length as usize }
+    (alphabet, said.length as usize)
 }

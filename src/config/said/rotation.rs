@@ -1,5 +1,9 @@
 //! `[secret.NAME.rotation]`: when a secret is rotated, how carefully, and by what.
 
+mod access_key;
+mod exec;
+mod http;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -7,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::SecretRef;
 use crate::config::words::Period;
+
+pub use access_key::AccessKey;
+pub use exec::{Exec, ExecInvents};
+pub use http::{Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Preset};
 
 /// How a secret is rotated: when, how carefully, and the rotator with a table of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,17 +58,14 @@ pub struct Rotation {
     pub signing_key: Option<Rotator>,
     /// An access key of an IAM user.
     #[serde(rename = "aws-iam-access-key")]
-    #[schemars(extend("x-later" = true))]
-    pub aws_iam_access_key: Option<Rotator>,
+    pub aws_iam_access_key: Option<Box<AccessKey>>,
     /// A password of a Redis user.
     #[serde(rename = "redis-acl")]
     pub redis_acl: Option<RedisAcl>,
     /// Calls to an HTTP service.
-    #[schemars(extend("x-later" = true))]
-    pub http: Option<Rotator>,
+    pub http: Option<Box<Http>>,
     /// A program.
-    #[schemars(extend("x-later" = true))]
-    pub exec: Option<Rotator>,
+    pub exec: Option<Box<Exec>>,
     /// A random text, for which there is no far side.
     pub random: Option<Random>,
 }

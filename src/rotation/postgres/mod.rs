@@ -15,7 +15,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::login::{Admin, Login, Written, with_new_password};
+use super::Admin;
+use super::login::{Login, Written, with_new_password};
 use super::{Created, Ended, Held, Invents, Label, Overlap, Rotator, Trouble};
 use crate::crypto::Random;
 use crate::wire::line::{Endpoint, Line};
