@@ -196,7 +196,12 @@ impl Agent {
             shelf,
             providers: Providers::new(Arc::clone(&engine)),
             rotation: Arc::clone(&rotation),
-            tools: Tools { random: Arc::clone(&random) },
+            tools: Tools {
+                random: Arc::clone(&random),
+                clock: Arc::clone(&clock),
+                tls: Arc::default(),
+                pages: Mutex::default(),
+            },
             log,
             in_force: Mutex::new(read.settings.clone()),
         };

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::{Audiences, Scopes, SecretId};
+use crate::crypto::keys::Curve;
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
+use crate::rotation::client_secret::Call;
 use crate::rotation::random::Alphabet;
 use crate::rotation::{Overlap, Schedule};
 use crate::store::openbao;
@@ -19,7 +21,7 @@ pub use super::said::{Format, Level};
 pub use crate::account::Encoding;
 pub use crate::audit::Durability;
 pub use crate::broker::About;
-pub use crate::oauth::assertion::Signing;
+pub use crate::oauth::assertion::{KeyId, Signing};
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
 pub use crate::oauth::signing_key::SigningAlgorithm;
@@ -195,7 +197,7 @@ pub struct SecretRef {
 }
 
 /// A secret that policy speaks of by a name of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
     /// Where it is.
     pub at: SecretRef,
@@ -210,7 +212,7 @@ pub struct Secret {
 }
 
 /// How a secret is rotated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rotation {
     /// When.
     pub schedule: Schedule,
@@ -223,7 +225,7 @@ pub struct Rotation {
 }
 
 /// What rotates a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rotator {
     /// A random text.
     Random {
@@ -232,22 +234,93 @@ pub enum Rotator {
         /// Of how many.
         length: usize,
     },
+    /// The client secret of a provider entry.
+    ClientSecret(Box<ClientSecret>),
+    /// The private key of a provider entry.
+    SigningKey(Box<SigningKey>),
+}
+
+/// How the client secret of a provider entry is rotated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSecret {
+    /// Whose.
+    pub provider: Name,
+    /// The token with which the server is told.
+    pub admin: Option<SecretRef>,
+    /// What the server allows.
+    pub by: ClientSecretBy,
+}
+
+/// What a server allows for the rotation of a client secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientSecretBy {
+    /// Two secrets of a client at once.
+    TwoSecrets(Call),
+    /// The registration of another client.
+    Registration {
+        /// Where (RFC 7591).
+        endpoint: EndpointUrl,
+        /// What is said of it beside what bursar says.
+        metadata: serde_json::Map<String, serde_json::Value>,
+        /// Whether a client that was put is bursar's to delete.
+        exclusive: bool,
+    },
+}
+
+/// How the private key of a provider entry is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Whose.
+    pub provider: Name,
+    /// Which keys are made.
+    pub curve: Curve,
+    /// The file of the key set.
+    pub jwks_file: Option<PathBuf>,
+    /// Where the key set is served: an address of this host alone.
+    pub jwks_listen: Option<SocketAddr>,
+    /// How long the provider may keep an older key set.
+    pub settles_within: Duration,
 }
 
 impl Rotator {
+    /// The provider entry whose own credential it rotates.
+    #[must_use]
+    pub fn provider(&self) -> Option<&Name> {
+        match self {
+            Self::Random { .. } => None,
+            Self::ClientSecret(it) => Some(&it.provider),
+            Self::SigningKey(it) => Some(&it.provider),
+        }
+    }
+
+    /// The credential with which it acts, if it has one.
+    #[must_use]
+    pub fn admin(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Random { .. } | Self::SigningKey(_) => None,
+            Self::ClientSecret(it) => it.admin.as_ref(),
+        }
+    }
+
     /// How many values its far side accepts at once.
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         match self {
-            Self::Random { .. } => Overlap::Two,
+            Self::Random { .. } | Self::ClientSecret(_) | Self::SigningKey(_) => Overlap::Two,
         }
     }
 
     /// Whether nobody else makes credentials there.
     #[must_use]
-    pub const fn exclusive(&self) -> bool {
+    pub fn exclusive(&self) -> bool {
         match self {
-            Self::Random { .. } => true,
+            // What is published is what the store says.
+            Self::Random { .. } | Self::SigningKey(_) => true,
+            Self::ClientSecret(it) => match it.by {
+                // A call says which secrets are valid, whoever made the others.
+                ClientSecretBy::TwoSecrets(_) => true,
+                ClientSecretBy::Registration { exclusive, .. } => exclusive,
+            },
         }
     }
 }
@@ -257,8 +330,8 @@ impl Rotator {
 pub struct Provider {
     /// Where it is: the first that is well is asked. Several only where they are token endpoints.
     pub servers: Vec<Server>,
-    /// Who we are there.
-    pub client_id: ClientId,
+    /// Who we are there; none: the registration says it.
+    pub client_id: Option<ClientId>,
     /// How we prove it.
     pub client_auth: ClientAuth,
     /// With what.
@@ -300,7 +373,7 @@ impl Provider {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let own = match &self.credential {
             Credential::Certificate { file, .. } | Credential::Assertion(file) => Some(file),
-            Credential::ClientSecret(_) | Credential::PrivateKey(_) => None,
+            Credential::ClientSecret(_) | Credential::Registration(_) | Credential::PrivateKey(_) => None,
         };
         self.ca_file.iter().chain(own).map(PathBuf::as_path)
     }
@@ -311,6 +384,8 @@ impl Provider {
 pub enum Credential {
     /// A client secret.
     ClientSecret(SecretRef),
+    /// A client id and a client secret.
+    Registration(SecretRef),
     /// A private key that signs assertions.
     PrivateKey(SecretRef),
     /// A certificate.
@@ -330,6 +405,7 @@ impl Credential {
     pub fn stored(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
             Self::ClientSecret(at) => Some(("client_secret", at)),
+            Self::Registration(at) => Some(("registration", at)),
             Self::PrivateKey(at) => Some(("private_key", at)),
             Self::Certificate { key, .. } => Some(("certificate_key", key)),
             Self::Assertion(_) => None,
@@ -370,7 +446,8 @@ impl Settings {
     #[must_use]
     pub fn secret_ids(&self) -> BTreeMap<SecretId, Vec<Name>> {
         let stored = self.providers.values().filter_map(|provider| provider.credential.stored());
-        let referred = stored.map(|(_, at)| at);
+        let rotators = self.secrets.values().filter_map(|secret| secret.rotation.as_ref()?.rotator.admin());
+        let referred = stored.map(|(_, at)| at).chain(rotators);
         let referred = referred.chain(self.secrets.values().map(|secret| &secret.at));
         let referred: BTreeSet<_> = referred.map(|at| SecretId::Stored(at.store.clone(), at.name.clone())).collect();
         let named = self.secrets.iter().map(|(name, secret)| (SecretId::Entry(name.clone()), secret.tags.clone()));

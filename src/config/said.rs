@@ -16,7 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
-pub use rotation::{Alphabet, Random, Rotation, Rotator, Uptake};
+pub use rotation::{
+    Alphabet, KeyAlgorithm, Method, OauthClientSecret, Random, Register, Rotation, Rotator, SigningKey, TwoSecrets,
+    Uptake,
+};
 pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};
 

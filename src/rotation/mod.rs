@@ -12,14 +12,17 @@
 //! both and says what comes next, so that a start after a crash, another agent that takes over, and the ordinary next
 //! step are one and the same.
 
+pub mod client_secret;
 mod engine;
 mod holders;
 pub mod random;
 mod rotator;
 pub mod schedule;
+pub mod signing_key;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 use std::time::Duration;
 

@@ -260,8 +260,7 @@ async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<
     }
     // Where the far side invents the only value, a crash may leave it unknown until the next start has made another.
     let none_is_known = (subject.plan().overlap, subject.plan().invents) == (Overlap::One, Invents::FarSide);
-    if !none_is_known && !any_works(house, subject).await
-    {
+    if !none_is_known && !any_works(house, subject).await {
         return Err("no version works".into());
     }
     let status = house.recover(subject).await;

@@ -65,12 +65,15 @@ impl Reader<'_> {
         });
         let stores = stores.collect();
         self.stores_differ(&stores);
+        let mut providers = self.providers(provider, &known);
+        let secrets = self.secrets(secret, &known, &fresh_for);
+        self.rotators_fit(&mut providers, &secrets);
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },
             stores,
-            providers: self.providers(provider, &known),
-            secrets: self.secrets(secret, &known, &fresh_for),
+            providers,
+            secrets,
             fresh_for,
             audit: self.audit(audit, &agent.state_dir),
             otlp: telemetry.otlp.and_then(|text| self.collector("telemetry.otlp", &text)),

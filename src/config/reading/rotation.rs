@@ -1,5 +1,7 @@
 //! `[secret.NAME.rotation]`.
 
+mod of_provider;
+
 use std::time::Duration;
 
 use super::Reader;
@@ -86,11 +88,17 @@ impl Reader<'_> {
 
     /// The one rotator that has a table.
     fn rotator(&mut self, key: &str, said: said::Rotation, at: &SecretRef, stores: &[Name]) -> Option<Rotator> {
-        let _ = (at, stores);
-        let mut rotators = Vec::new();
-        rotators.extend(said.random.map(random));
-        if rotators.len() != 1 {
-            let what = format!("`{key}` needs one rotator, and has {}", rotators.len());
+        let (mut tables, mut rotators) = (0, Vec::new());
+        let mut table = |rotator: Option<Option<Rotator>>| {
+            tables += usize::from(rotator.is_some());
+            rotators.extend(rotator.flatten());
+        };
+        table(said.random.map(|said| Some(random(said))));
+        let client = said.oauth_client_secret;
+        table(client.map(|said| self.client_secret(&format!("{key}.oauth-client-secret"), said, at, stores)));
+        table(said.signing_key.map(|said| self.signing_key(&format!("{key}.signing-key"), said)));
+        if tables != 1 {
+            let what = format!("`{key}` needs one rotator, and has {tables}");
             let help = format!("give it one table, such as `[{key}.random]`");
             self.fault(key, what, Some(help));
         }

@@ -1,10 +1,13 @@
 //! `[secret.NAME.rotation]`: when a secret is rotated, how carefully, and by what.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SecretRef;
 use crate::config::words::Period;
+use crate::name::Name;
 
 /// How a secret is rotated: when, how carefully, and the rotator with a table of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,14 +42,12 @@ pub struct Rotation {
     /// PostgreSQL roles.
     #[schemars(extend("x-later" = true))]
     pub postgres: Option<Rotator>,
-    /// The client secret of an OAuth client.
+    /// The client secret by which a provider entry authenticates.
     #[serde(rename = "oauth-client-secret")]
-    #[schemars(extend("x-later" = true))]
-    pub oauth_client_secret: Option<Rotator>,
-    /// A key that signs assertions.
+    pub oauth_client_secret: Option<OauthClientSecret>,
+    /// The private key with which a provider entry signs its assertions.
     #[serde(rename = "signing-key")]
-    #[schemars(extend("x-later" = true))]
-    pub signing_key: Option<Rotator>,
+    pub signing_key: Option<SigningKey>,
     /// An access key of an IAM user.
     #[serde(rename = "aws-iam-access-key")]
     #[schemars(extend("x-later" = true))]
@@ -85,6 +86,112 @@ pub struct Rotator {
     pub admin: Option<SecretRef>,
     /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
     pub exclusive: bool,
+}
+
+/// The client secret by which a provider entry authenticates. One of `two_secrets` and `register` says what its server allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OauthClientSecret {
+    /// The `[provider.NAME]` whose `client_secret`, or `registration`, this secret is.
+    #[schemars(extend("examples" = ["stripe"]))]
+    pub provider: Name,
+    /// The bearer token with which the server is told: of its administration, or the initial access token (RFC 7591 §3.1).
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "store": "local", "name": "stripe-admin" }]))]
+    pub admin: Option<SecretRef>,
+    /// A server that holds two secrets of a client at once.
+    #[serde(default)]
+    pub two_secrets: Option<TwoSecrets>,
+    /// A server where another client can be registered (RFC 7591), and the former one deleted (RFC 7592).
+    #[serde(default)]
+    pub register: Option<Register>,
+}
+
+/// The call by which a server is told which secrets of a client are valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TwoSecrets {
+    /// Where the client is administered.
+    #[schemars(extend("examples" = ["https://login.example.com/admin/clients/bursar"]))]
+    pub url: String,
+    /// The method of the call.
+    #[serde(default)]
+    pub method: Method,
+    /// The JSON that makes `{new}` and `{old}` valid, and no other.
+    #[schemars(extend("examples" = [r#"{"secrets":["{new}","{old}"]}"#]))]
+    pub both: String,
+    /// The JSON that makes `{new}` valid, and no other.
+    #[schemars(extend("examples" = [r#"{"secrets":["{new}"]}"#]))]
+    pub only: String,
+}
+
+/// The method of a call that says what is valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// `PUT`.
+    #[default]
+    Put,
+    /// `POST`.
+    Post,
+    /// `PATCH`.
+    Patch,
+}
+
+/// The registration of another client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The server's `registration_endpoint`.
+    #[schemars(extend("examples" = ["https://login.example.com/register"]))]
+    pub endpoint: String,
+    /// More client metadata (RFC 7591 §2), as a JSON object.
+    #[serde(default)]
+    #[schemars(extend("examples" = [r#"{"contacts":["ops@example.com"]}"#]))]
+    pub metadata: Option<String>,
+    /// Whether the client that was put into the store by hand is bursar's to delete, too.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// The private key with which a provider entry signs its assertions. The provider reads the public keys at `jwks_uri`:
+/// `jwks_file` and `jwks_listen` say where they are published, one or both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// The `[provider.NAME]` whose `private_key` this secret is.
+    #[schemars(extend("examples" = ["stripe"]))]
+    pub provider: Name,
+    /// Which keys are made.
+    #[serde(default)]
+    pub algorithm: KeyAlgorithm,
+    /// The file of the key set, which a web server passes on. It is replaced whole, and everybody may read it.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["/srv/www/jwks.json"]))]
+    pub jwks_file: Option<PathBuf>,
+    /// Where the key set is served, at `/jwks.json`: an address of this host, for a proxy that the provider reaches.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["127.0.0.1:9465"]))]
+    pub jwks_listen: Option<String>,
+    /// How long the provider may keep an older key set; `15m` without it.
+    #[serde(default)]
+    #[schemars(extend("examples" = ["1h"]))]
+    pub settles_within: Option<Period>,
+}
+
+/// The algorithm of a key that is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyAlgorithm {
+    /// ECDSA on P-256.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// ECDSA on P-384.
+    #[serde(rename = "ES384")]
+    Es384,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
 }
 
 /// A random text.
