@@ -1,4 +1,4 @@
-//! S1 and S3: the agent through its real socket, beside its floors, in one run.
+//! S1 and S3: the agent through its real socket, asked for a token and for a secret, beside its floors, in one run.
 //!
 //! `cargo bench --bench socket [-- --quick] [--floors] [--rounds N] [--connections N,N…]
 //! [--build NAME,PROGRAM]… [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
@@ -46,7 +46,11 @@ fn main() {
         [Floor::Bare, Floor::Durable].map(|floor| Server::floor(floor, sockets.path(), disk.path())).into();
     let lay = |build: &Build| Scene::of(&build.program, 50, build.durability, &issuer);
     let scenes: Vec<_> = plan.builds.iter().map(lay).collect();
-    servers.extend(plan.builds.iter().zip(&scenes).map(|(build, scene)| scene.start(&build.name).0));
+    for (build, scene) in plan.builds.iter().zip(&scenes) {
+        let server = scene.start(&build.name).0;
+        let reader = server.read(&format!("{}, GET /secret", build.name));
+        servers.extend([server, reader]);
+    }
     servers.extend(plan.peers.iter().map(Peer::server));
 
     for connections in plan.connections {

@@ -62,11 +62,13 @@ pub enum Action {
     Explain,
     /// Read the audit log through the agent.
     Audit,
+    /// Change a store's key, back it up, look whether it is intact, copy out of it.
+    Maintain,
 }
 
 impl Action {
     /// Every action, in the order of the schema.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Token,
         Self::Reject,
         Self::Secret,
@@ -79,6 +81,7 @@ impl Action {
         Self::Status,
         Self::Explain,
         Self::Audit,
+        Self::Maintain,
     ];
 
     /// The action's id in the policy schema and in records.
@@ -97,6 +100,7 @@ impl Action {
             Self::Status => "status",
             Self::Explain => "explain",
             Self::Audit => "audit",
+            Self::Maintain => "maintain",
         }
     }
 }

@@ -52,6 +52,7 @@ use sockets::Socket;
 use stores::{Stores, restate, restate_in_each_segment};
 
 pub use check::policies as check_policies;
+pub use offline::Restored;
 pub use owner::NotTheOwner;
 pub use rules::Book;
 pub use sockets::NotListening;
@@ -150,6 +151,20 @@ impl Rooms {
             return Err(stray.into());
         }
         Ok(Self { shelf, journal, keys, clock, random })
+    }
+
+    /// Opens the log alone: for what is done on a store that may not open.
+    ///
+    /// # Errors
+    /// [`NotStarted`]; another process that holds the log is named.
+    pub fn open_log(settings: &Settings) -> Result<Self, NotStarted> {
+        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        owner::refuse_other_than(&settings.agent.state_dir)?;
+        make_folder(&settings.agent.state_dir)?;
+        let keys = keys::load_or_make(&settings.agent.state_dir, &*random)?;
+        make_folder(&settings.audit.dir)?;
+        let journal = open_journal(settings, &keys, None, Arc::clone(&clock))?;
+        Ok(Self { shelf: Shelf::default(), journal, keys, clock, random })
     }
 
     /// Records how the stores stand, and ends the log.

@@ -6,7 +6,7 @@
 //! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
 //! door can turn into a body.
 //!
-//! [`Permit`]: crate::access::Permit
+//! What operators do with whole stores, and on the way from one to another, stands in `upkeep`.
 
 mod case;
 mod catalogue;
@@ -15,6 +15,7 @@ mod metrics;
 mod refused;
 mod rotations;
 mod seats;
+mod upkeep;
 mod views;
 mod watch;
 
@@ -27,7 +28,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch::Sender;
 use tokio::time::timeout;
 
-use crate::access::{Access, Action, Audiences, Resource, Role, Scopes, SecretId};
+use crate::access::{Access, Action, Audiences, Permit, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms};
 use crate::audit::{
     Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Reload, Standing,
@@ -391,12 +392,25 @@ impl Broker {
 
         let permit = case.permit(&rules, Resource::Secret(id.clone())).await?;
         let place = case.place(&rules, &permit, id).await?;
+        self.put_at(&case, &rules, &permit, id, &place, value).await
+    }
+
+    /// Puts `value` as a new version of `id`, which stands at `place`.
+    async fn put_at(
+        &self,
+        case: &Case<'_>,
+        rules: &Rules,
+        permit: &Permit,
+        id: &SecretId,
+        place: &Place,
+        value: &Secret,
+    ) -> Result<Done<VersionId>, Refused> {
         let began = self.clock.now();
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
         let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;
-        let stored = self.store(&place, value).await;
+        let stored = self.store(place, value).await;
         if stored.is_ok() {
-            self.kept.written(&place);
+            self.kept.written(place);
         }
         // It may be the credential for which a provider has refused us.
         rules.providers.values().for_each(|provider| provider.forgive());
@@ -412,7 +426,7 @@ impl Broker {
         if let Some(standing) = standing(&place.store_name, &*place.store) {
             drop(self.journal.enqueue(&Record::Store(&standing, Noted::Changed)));
         }
-        case.operated(&permit, stored, |_| detail.clone()).await
+        case.operated(permit, stored, |_| detail.clone()).await
     }
 
     /// Ends the tokens of a provider, for an operator: none is served again, and each is ended at the provider.

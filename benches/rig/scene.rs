@@ -92,7 +92,7 @@ impl Scene {
             "[agent]\nsocket = {socket:?}\nadmin_socket = {admin:?}\nstate_dir = \"state\"\npolicies = \"policies\"\n\n\
              [audit]\ndir = \"audit\"\ndurability = \"{durability}\"\n\n\
              [limits]\nconnections = 10000\nconnections_per_uid = 10000\n\n\
-             [store.local]\nkind = \"sealed\"\n\n"
+             [store.local]\nkind = \"sealed\"\n\n[secret.key]\nstore = \"local\"\npath = \"client\"\n\n"
         )
     }
 
@@ -149,7 +149,7 @@ impl Scene {
         entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
     }
 
-    /// How many rules the agent judges by, without the one for operators.
+    /// How many rules the agent judges by, without the ones for operators and the secret.
     pub(crate) fn rules(&self) -> usize {
         self.rules
     }
@@ -167,4 +167,5 @@ pub(crate) fn program_bytes() -> u64 {
 
 const SCOPES: &str = r#"["read", "write", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]"#;
 
-const OPERATORS: &str = "@id(\"root-operates\")\npermit (principal == Operator::\"root\", action, resource);\n";
+const OPERATORS: &str = "@id(\"root-operates\")\npermit (principal == Operator::\"root\", action, resource);\n\
+                         @id(\"key\")\npermit (principal, action == Action::\"secret\", resource == Secret::\"key\");\n";

@@ -44,6 +44,12 @@ impl Server {
         Self { name: name.to_owned(), target, pid, child: None }
     }
 
+    /// The same program, asked for a secret.
+    pub(crate) fn read(&self, name: &str) -> Self {
+        let request = b"GET /secret/key HTTP/1.1\r\nhost: localhost\r\nbursar: 1\r\n\r\n".to_vec();
+        Self::foreign(name, self.pid, Target { request, ..self.target.clone() })
+    }
+
     /// The child's standard input.
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.as_mut().and_then(|child| child.stdin.take()).unwrap()

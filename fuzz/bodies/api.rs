@@ -1,7 +1,7 @@
 //! What applications send.
 
 use bursar::access::Scopes;
-use bursar::api::{Carrier, RejectForm, TokenForm, form_guarded, guarded};
+use bursar::api::{Carrier, RejectForm, SecretQuery, TokenForm, form_guarded, guarded};
 
 use super::input::headers_and_body;
 
@@ -20,6 +20,16 @@ pub fn token_form(bytes: &[u8]) {
             assert_eq!(TokenForm::parse(again.finish().as_bytes(), carrier), Ok(form));
         }
     }
+}
+
+/// The query of a request for a secret. What is understood is the same when it is written again, and no wait is too long.
+pub fn secret_query(bytes: &[u8]) {
+    let Ok(query) = SecretQuery::parse(bytes) else { return };
+    assert!(query.wait.is_none_or(|wait| wait <= bursar::broker::LONGEST_WAIT));
+    let mut again = form_urlencoded::Serializer::new(String::new());
+    again.extend_pairs(query.version.iter().map(|version| ("version", version.as_str())));
+    again.extend_pairs(query.wait.iter().map(|wait| ("wait", format!("{}us", wait.as_micros()))));
+    assert_eq!(SecretQuery::parse(again.finish().as_bytes()), Ok(query));
 }
 
 /// A token that an API refused. What is understood names the token in none of its texts.

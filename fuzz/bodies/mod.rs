@@ -32,8 +32,10 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 36] = [
+pub const TARGETS: [Target; 38] = [
     target("token_form", api::token_form, QUICK),
+    target("secret_query", api::secret_query, QUICK),
+    target("secret_member", store::secret_member, QUICK),
     target("form_guard", api::form_guard, QUICK),
     target("traceparent", audit::traceparent, QUICK),
     target("audit_line", audit::audit_line, QUICK),

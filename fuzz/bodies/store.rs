@@ -1,5 +1,6 @@
 //! What stores are given and find.
 
+use bursar::kept::member_of;
 use bursar::secret::Secret;
 use bursar::store::files::without_line_end;
 use bursar::store::key;
@@ -56,6 +57,22 @@ pub fn openbao_answer(bytes: &[u8]) {
         assert!(error.to_string().len() < 400 && !error.to_string().contains("hunter2"));
     }
     let _ = answer::face(bytes, false);
+}
+
+/// A member's name, and behind the first line end the value that it is looked for in. It is what another reader of JSON
+/// says; where that one has made a number shorter, it is JSON all the same.
+pub fn secret_member(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (Ok(field), value) = (std::str::from_utf8(&bytes[..end]), bytes.get(end + 1..).unwrap_or_default()) else {
+        return;
+    };
+    let Some(member) = member_of(value, field) else { return };
+    // Which looks into every member: into a number that it cannot hold, and deeper than it goes.
+    let Ok(whole) = serde_json::from_slice::<serde_json::Map<_, _>>(value) else { return };
+    match whole[field].as_str() {
+        Some(text) => assert_eq!(member.expose(), text.as_bytes()),
+        None => assert_eq!(serde_json::from_slice::<serde_json::Value>(member.expose()).unwrap(), whole[field]),
+    }
 }
 
 /// Stages, the id of a version, an attempt.

@@ -140,8 +140,7 @@ fn one(store: &meant::Store, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -
     match store {
         meant::Store::Sealed { path, key } => {
             let lock = Locked::take(path)?;
-            let key = key_source(key)?.load(&lock, &**random)?;
-            Ok(Arc::new(SealedStore::open(lock, &key, Arc::clone(clock), Arc::clone(random))?))
+            Ok(Arc::new(SealedStore::open(lock, key_source(key)?, Arc::clone(clock), Arc::clone(random))?))
         }
         meant::Store::Files { path } => Ok(Arc::new(FilesStore::open(path)?)),
         meant::Store::OpenBao(bao) => Ok(Arc::new(openbao(bao, clock, random)?)),
@@ -163,7 +162,7 @@ fn openbao(bao: &OpenBao, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> R
     OpenBaoStore::new(settings, tls, Arc::clone(clock), Arc::clone(random))
 }
 
-fn key_source(key: &StoreKey) -> Result<KeySource, StoreError> {
+pub(super) fn key_source(key: &StoreKey) -> Result<KeySource, StoreError> {
     match key {
         StoreKey::File { path, made } => Ok(KeySource::File { path: path.clone(), make: *made }),
         StoreKey::Credential(name) => match systemd::credential(name) {

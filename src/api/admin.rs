@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use serde::Serialize;
 
-use super::form;
+use super::client::CHECKED;
+use super::form::{self, Malformed, Options};
 use super::routes::{InPath, Unread, healthz, json, method_not_allowed, not_found, readyz, refuse, show, whole_body};
 use super::scrape::Sources;
 use crate::access::{Action, Role, SecretId};
@@ -20,8 +22,13 @@ use crate::oauth::Failure;
 use crate::peer::Peer;
 use crate::rotation;
 use crate::secret::Secret;
-use crate::store::MOST_VALUE_BYTES;
+use crate::store::sealed::Copied;
+use crate::store::upkeep::NewKey;
+use crate::store::{MOST_VALUE_BYTES, import};
 use crate::token::Revoked;
+
+/// The longest text of a store key: 64 digits and a line's end.
+const MOST_KEY_BYTES: usize = 66;
 
 /// The routes of the admin socket.
 pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
@@ -31,7 +38,10 @@ pub fn operators(broker: Arc<Broker>, sources: Arc<Sources>) -> Router {
         .route("/metrics", get(move |broker, peer, headers| metrics(broker, peer, headers, sources)))
         .route("/reload", post(reload))
         .route("/secrets", get(list))
-        .route("/secrets/{*id}", put(store).get(versions))
+        .route("/secrets/{*id}", put(store).post(copy).get(versions).delete(retire))
+        .route("/stores/{name}/rekey", post(rekey))
+        .route("/stores/{name}/backup", post(back_up))
+        .route("/stores/{name}/check", post(check))
         .route("/providers/{name}/revoke", post(revoke))
         .route("/rotations", get(rotations))
         .route("/rotations/{name}", post(rotate))
@@ -108,21 +118,127 @@ struct Stored {
 }
 
 async fn store(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
-    let id = match asked_about(request.headers(), name) {
-        Ok(id) => id,
+    let asked = asked_about(request.headers(), name).and_then(|id| Ok((id, options(&request)?)));
+    let (id, options) = match asked {
+        Ok(asked) => asked,
         Err(why) => return refuse(&broker, &peer, PUT, why).await,
     };
     if let Err(refused) = broker.may_put(&peer, &id).await {
         return show(&refused);
     }
-    match whole_body(request.into_body(), MOST_VALUE_BYTES).await {
-        Ok(bytes) => {
-            let value = Secret::copy_of(&bytes);
-            let put = carried_through(async move { broker.put(&peer, &id, &value).await }).await;
-            shown(put, |id| Stored { version: id.to_string() })
+    let value = match whole_body(request.into_body(), MOST_VALUE_BYTES).await {
+        Ok(bytes) => Secret::copy_of(&bytes),
+        Err(why) => return refuse(&broker, &peer, PUT, why).await,
+    };
+    if options.unless_same {
+        let from = import::From::Value(value);
+        return imported(broker, peer, id, import::Import { from, dry_run: options.dry_run }).await;
+    }
+    let put = carried_through(async move { broker.put(&peer, &id, &value).await }).await;
+    shown(put, |id| Stored { version: id.to_string() })
+}
+
+/// Puts what another store has.
+async fn copy(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
+    let read = || {
+        let (id, options) = (asked_about(request.headers(), name)?, options(&request)?);
+        let from = options.from.ok_or(Unread::Malformed(Malformed::Missing("from")))?;
+        Ok((id, from, options.dry_run))
+    };
+    match read() {
+        Ok((id, from, dry_run)) => {
+            imported(broker, peer, id, import::Import { from: import::From::Stored(from), dry_run }).await
         }
         Err(why) => refuse(&broker, &peer, PUT, why).await,
     }
+}
+
+async fn imported(broker: Arc<Broker>, peer: Arc<Peer>, id: SecretId, how: import::Import) -> Response {
+    let imported = carried_through(async move { broker.import(&peer, &id, how).await }).await;
+    shown(imported, |imported| import::Shown::from(&imported))
+}
+
+async fn retire(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
+    let read = || {
+        let (id, options) = (asked_about(request.headers(), name)?, options(&request)?);
+        Ok((id, options.version.ok_or(Unread::Malformed(Malformed::Missing("version")))?))
+    };
+    match read() {
+        Ok((id, version)) => {
+            let retired = version.to_string();
+            let done = carried_through(async move { broker.retire(&peer, &id, &version).await }).await;
+            shown(done, |()| Stored { version: retired })
+        }
+        Err(why) => refuse(&broker, &peer, (Role::Operator, Action::Revoke), why).await,
+    }
+}
+
+/// What a request on a store that is not understood was about.
+const MAINTAIN: (Role, Action) = (Role::Operator, Action::Maintain);
+
+/// The store's name in the path.
+fn store_in(headers: &HeaderMap, name: InPath) -> Result<Name, Unread> {
+    form::guarded(headers).map_err(Unread::Malformed)?;
+    let Path(name) = name.map_err(|_| Unread::Name)?;
+    name.parse().map_err(|_| Unread::Name)
+}
+
+async fn rekey(State(broker): Door, Extension(peer): From, name: InPath, request: Request) -> Response {
+    let asked = store_in(request.headers(), name).and_then(|name| Ok((name, options(&request)?)));
+    let (name, options) = match asked {
+        Ok(asked) => asked,
+        Err(why) => return refuse(&broker, &peer, MAINTAIN, why).await,
+    };
+    if let Err(refused) = broker.may_maintain(&peer).await {
+        return show(&refused);
+    }
+    let to = match whole_body(request.into_body(), MOST_KEY_BYTES).await {
+        Ok(_) if options.credential => NewKey::Credential,
+        Ok(bytes) if bytes.is_empty() => NewKey::Made,
+        Ok(bytes) => NewKey::Given(Secret::copy_of(&bytes)),
+        Err(why) => return refuse(&broker, &peer, MAINTAIN, why).await,
+    };
+    shown(carried_through(async move { broker.rekey(&peer, &name, to).await }).await, |rekeyed| rekeyed)
+}
+
+async fn check(State(broker): Door, Extension(peer): From, name: InPath, headers: HeaderMap) -> Response {
+    match store_in(&headers, name) {
+        Ok(name) => shown(broker.check_store(&peer, &name).await, |checked| checked),
+        Err(why) => refuse(&broker, &peer, MAINTAIN, why).await,
+    }
+}
+
+/// A copy of the store, sealed as it is.
+async fn back_up(State(broker): Door, Extension(peer): From, name: InPath, headers: HeaderMap) -> Response {
+    let name = match store_in(&headers, name) {
+        Ok(name) => name,
+        Err(why) => return refuse(&broker, &peer, MAINTAIN, why).await,
+    };
+    match carried_through(async move { broker.back_up(&peer, &name).await }).await {
+        Ok(Done { result, decision }) => super::routes::named(streamed(result), decision),
+        Err(refused) => show(&refused),
+    }
+}
+
+/// The copy's bytes as a body; its length and counts stand in the headers.
+fn streamed(copy: Copied) -> Response {
+    let (bytes, checked) = (copy.bytes, serde_json::to_string(&copy.checked).unwrap_or_default());
+    let chunks = futures_util::stream::try_unfold(copy, |mut copy| async move {
+        let read = tokio::task::spawn_blocking(move || copy.chunk().map(|chunk| (chunk, copy))).await;
+        let (chunk, copy) = read.map_err(std::io::Error::other)??;
+        Ok::<_, std::io::Error>((!chunk.is_empty()).then_some((chunk, copy)))
+    });
+    let mut response = Response::new(Body::from_stream(chunks));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.sqlite3"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    headers.extend(HeaderValue::try_from(checked).map(|checked| (CHECKED, checked)));
+    response
+}
+
+fn options(request: &Request) -> Result<Options, Unread> {
+    Options::parse(request.uri().query().unwrap_or_default().as_bytes()).map_err(Unread::Malformed)
 }
 
 async fn versions(broker: Door, peer: From, name: InPath, headers: HeaderMap) -> Response {

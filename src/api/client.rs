@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use axum::http::response::Parts;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -16,6 +19,12 @@ use tokio::net::UnixStream;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The header with what was found in the copy of a store that is the body, as JSON.
+pub const CHECKED: header::HeaderName = header::HeaderName::from_static("bursar-checked");
+
+/// The task that carries an answer.
+type Driver = tokio::task::JoinHandle<Result<(), hyper::Error>>;
 
 /// What is asked.
 #[derive(Debug)]
@@ -110,6 +119,44 @@ impl Call {
         Self { method: Method::PUT, path: path.into(), body, form: false }
     }
 
+    /// A DELETE of `path`, with its query.
+    #[must_use]
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, path: path.into(), body: Bytes::new(), form: false }
+    }
+
+    /// A POST of raw bytes to `path`.
+    #[must_use]
+    pub fn post_bytes(path: impl Into<String>, body: Bytes) -> Self {
+        Self { method: Method::POST, path: path.into(), body, form: false }
+    }
+
+    /// Sends it to the agent at `socket`; what is granted goes to `take` as it comes, and is not in the answer's body.
+    ///
+    /// # Errors
+    /// [`NoAnswer`], also when `take` fails, or the body ends early; a refusal is an answer.
+    pub async fn send_into(
+        self,
+        socket: &Path,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<Answer, NoAnswer> {
+        let broken = |why: &dyn std::fmt::Display| NoAnswer::Broken { socket: socket.to_owned(), why: why.to_string() };
+        let late = || NoAnswer::Late(socket.to_owned());
+        let (parts, body, driver) = tokio::time::timeout(PATIENCE, self.ask(socket)).await.map_err(|_| late())??;
+        let granted = parts.status.is_success();
+        let (mut body, mut refusal) = (body, Vec::new());
+        while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(|_| late())? {
+            let Ok(bytes) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+            if granted {
+                take(&bytes).map_err(|error| broken(&error))?;
+            } else if refusal.len() + bytes.len() <= LONGEST_ANSWER {
+                refusal.extend_from_slice(&bytes);
+            }
+        }
+        driver.abort();
+        Ok(Answer { status: parts.status, headers: parts.headers, body: refusal.into() })
+    }
+
     /// Sends it to the agent at `socket`.
     ///
     /// # Errors
@@ -122,6 +169,15 @@ impl Call {
     }
 
     async fn exchange(self, socket: &Path) -> Result<Answer, NoAnswer> {
+        let broken = |why: &dyn std::fmt::Display| NoAnswer::Broken { socket: socket.to_owned(), why: why.to_string() };
+        let (parts, body, driver) = self.ask(socket).await?;
+        let body = to_bytes(Body::new(body), LONGEST_ANSWER).await.map_err(|error| broken(&error))?;
+        driver.abort();
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The head of the answer, its body that is on the way, and the task that carries it.
+    async fn ask(self, socket: &Path) -> Result<(Parts, Incoming, Driver), NoAnswer> {
         let stream = UnixStream::connect(socket)
             .await
             .map_err(|error| NoAnswer::Connect { socket: socket.to_owned(), error })?;
@@ -130,9 +186,7 @@ impl Call {
         let driver = tokio::spawn(connection);
         let response = sender.send_request(self.request()).await.map_err(|error| broken(&error))?;
         let (parts, body) = response.into_parts();
-        let body = to_bytes(Body::new(body), LONGEST_ANSWER).await.map_err(|error| broken(&error))?;
-        driver.abort();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok((parts, body, driver))
     }
 
     fn request(self) -> Request<Body> {

@@ -263,6 +263,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_response_that_lasts_gets_on_for_as_long_as_it_is_taken() {
+        let progress = Progress::default();
+        let endless = futures_util::stream::repeat(Ok::<_, std::convert::Infallible>("a part"));
+        let mut response = Response::new(Body::from_stream(endless));
+        response.extensions_mut().insert(Lasting);
+        let mut parts = progress.of_lasting(response).into_body().into_data_stream();
+        let takes = async {
+            for _ in 0..10 {
+                drop(parts.next().await);
+                sleep(PROGRESS_TIMEOUT / 2).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(ended(&progress), takes);
+        assert!((5 * PROGRESS_TIMEOUT..=7 * PROGRESS_TIMEOUT).contains(&ended), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_that_is_worked_on_is_waited_for() {
         let progress = Progress::default();
         let long = async {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, FORWARDED, ORIGIN, REFERER, VIA};
 
-use crate::access::{Audiences, Scopes};
+use crate::access::{Audiences, Scopes, SecretId};
 use crate::broker::{How, LONGEST_WAIT};
 use crate::secret::Secret;
 use crate::store::VersionId;
@@ -51,6 +51,9 @@ pub enum Malformed {
     /// A duration that is none.
     #[error("`min_ttl` is a whole number of seconds, or one with its unit, as in `90s`, `5m`")]
     MinTtl,
+    /// A secret that is none.
+    #[error("`from` is a secret's name, `STORE/NAME`")]
+    From,
     /// A version that is none.
     #[error("a `version` is 1 to 64 of `A-Z a-z 0-9 -`")]
     Version,
@@ -167,6 +170,44 @@ pub(super) fn rotation(query: &[u8]) -> Result<(How, String), Malformed> {
     let (how, reason) = (how.ok_or(Malformed::Missing("how"))?, reason.unwrap_or_default());
     let has_to_say_why = matches!(how, How::Now | How::Leaked);
     if has_to_say_why && reason.trim().is_empty() { Err(Malformed::Missing("reason")) } else { Ok((how, reason)) }
+}
+
+/// What an operator's request says beside its path and body. Unknown parameters are ignored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// `unless_same`: a value that is Current already is not put again.
+    pub unless_same: bool,
+    /// `dry_run`: nothing is put.
+    pub dry_run: bool,
+    /// `credential`: the new key is a credential of the agent.
+    pub credential: bool,
+    /// `from`: where the value to put is.
+    pub from: Option<SecretId>,
+    /// `version`: which one.
+    pub version: Option<VersionId>,
+}
+
+impl Options {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub(super) fn parse(query: &[u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(query).map_err(|_| Malformed::NotUtf8)?;
+        let (mut options, mut from, mut version) = (Self::default(), None, None);
+        for parameter in parameters(text) {
+            let (name, value) = parameter?;
+            match &*name {
+                "unless_same" => options.unless_same = true,
+                "dry_run" => options.dry_run = true,
+                "credential" => options.credential = true,
+                "from" => once("from", &mut from, value.parse().map_err(|_| Malformed::From)?)?,
+                "version" => once("version", &mut version, value.parse().map_err(|_| Malformed::Version)?)?,
+                _ => {}
+            }
+        }
+        Ok(Self { from, version, ..options })
+    }
 }
 
 /// A token that an API refused, as a workload says it.
@@ -289,6 +330,16 @@ mod tests {
         for odd in ["wait=301", "wait=6m", "wait=-1", "wait=soon"] {
             assert_eq!(read(odd.as_bytes()), Err(Malformed::Wait), "{odd}");
         }
+    }
+
+    #[test]
+    fn an_operator_s_options_are_read_and_a_misread_one_is_refused() {
+        let read = Options::parse(b"unless_same=1&dry_run=1&from=local/a&version=01JD-3Z&new=1").unwrap();
+        let (from, version) = ("local/a".parse().ok(), "01JD-3Z".parse().ok());
+        assert_eq!(read, Options { unless_same: true, dry_run: true, credential: false, from, version });
+        assert_eq!(Options::parse(b""), Ok(Options::default()));
+        assert_eq!(Options::parse(b"from=%2F"), Err(Malformed::From));
+        assert_eq!(Options::parse(b"version=a&version=b"), Err(Malformed::Repeated("version")));
     }
 
     #[test]

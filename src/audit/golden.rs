@@ -110,10 +110,26 @@ fn lines() -> Vec<Vec<u8>> {
     let result = OutcomeOf::Accepted { id: &standing().id };
     let outcome = Outcome { intent: 405_020, result, took: Duration::from_micros(911) };
     add(405_022, at(7_300, 911), &body(&Record::Outcome(outcome)));
+    let key = api_key();
+    let upkeep = [
+        Effect::Retire { secret: &key },
+        Effect::Rekey { store: &store },
+        Effect::Backup { store: &store },
+        Effect::Restore { store: &store },
+    ];
+    for (nth, effect) in upkeep.into_iter().enumerate() {
+        let (index, second) = (405_030 + 2 * nth as u64, 7_400 + nth as i64);
+        add(index, at(second, 0), &body(&Record::Intent(Intent { actor: Actor::Offline(0), effect })));
+        let id = standing().id;
+        let result = OutcomeOf::Done { detail: ["01JD3Z", "41 values", "41 values", &id][nth] };
+        let outcome = Outcome { intent: index, result, took: Duration::from_micros(2_044) };
+        add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
+    }
     let effect = Effect::Rotate { act: Act::Set, secret: &api_key(), version: Some("01JD3Z") };
-    add(405_030, at(7_320, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
-    let outcome = Outcome { intent: 405_030, result: OutcomeOf::Done, took: Duration::from_micros(4_100) };
-    add(405_031, at(7_320, 4_100), &body(&Record::Outcome(outcome)));
+    add(405_040, at(7_500, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
+    let result = OutcomeOf::Done { detail: "done" };
+    let outcome = Outcome { intent: 405_040, result, took: Duration::from_micros(4_100) };
+    add(405_041, at(7_500, 4_100), &body(&Record::Outcome(outcome)));
     lines
 }
 

@@ -269,29 +269,26 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
     match intent.effect {
         Effect::Mint { provider, scopes, audience } => of_token(body, "mint", provider, scopes, audience),
         Effect::Revoke { provider, scopes, audience } => of_token(body, "revoke", provider, scopes, audience),
-        Effect::Put { secret } => {
-            body.text("effect", "put");
-            body.text("resource_type", "Secret");
-            body.text("resource", &secret.to_string());
-            body.null("scopes");
-            body.null("audience");
-        }
+        Effect::Put { secret } => of_place(body, "put", Some("Secret"), &secret.to_string()),
+        Effect::Retire { secret } => of_place(body, "retire", Some("Secret"), &secret.to_string()),
         Effect::Rotate { act, secret, version } => {
-            body.text("effect", act.as_str());
-            body.text("resource_type", "Secret");
-            body.text("resource", &secret.to_string());
-            body.null("scopes");
-            body.null("audience");
+            of_place(body, act.as_str(), Some("Secret"), &secret.to_string());
             body.maybe_text("version", version);
         }
-        Effect::Accept { store } => {
-            body.text("effect", "accept");
-            body.null("resource_type");
-            body.text("resource", store.as_str());
-            body.null("scopes");
-            body.null("audience");
-        }
+        Effect::Accept { store } => of_place(body, "accept", None, store.as_str()),
+        Effect::Rekey { store } => of_place(body, "rekey", None, store.as_str()),
+        Effect::Backup { store } => of_place(body, "backup", None, store.as_str()),
+        Effect::Restore { store } => of_place(body, "restore", None, store.as_str()),
     }
+}
+
+/// The keys of an effect on a secret or a store; the latter is none of the policy schema.
+fn of_place(body: &mut Body<'_>, effect: &str, resource_type: Option<&str>, resource: &str) {
+    body.text("effect", effect);
+    body.maybe_text("resource_type", resource_type);
+    body.text("resource", resource);
+    body.null("scopes");
+    body.null("audience");
 }
 
 /// The keys of an effect on a token.
@@ -324,12 +321,8 @@ fn outcome(body: &mut Body<'_>, outcome: &Outcome<'_>) {
             failed(body, code, detail);
             no_grant(body, Some(fingerprint));
         }
-        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } => {
+        OutcomeOf::Stored { version: id } | OutcomeOf::Accepted { id } | OutcomeOf::Done { detail: id } => {
             done(body, Some(id));
-            no_grant(body, None);
-        }
-        OutcomeOf::Done => {
-            done(body, None);
             no_grant(body, None);
         }
         OutcomeOf::Failed { code, detail } => {

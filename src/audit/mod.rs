@@ -271,6 +271,26 @@ pub enum Effect<'a> {
         /// Which, by its name in the configuration.
         store: &'a Name,
     },
+    /// A version of a secret is to be retired in its store.
+    Retire {
+        /// The secret, as policy names it.
+        secret: &'a SecretId,
+    },
+    /// The key of a store is to be changed.
+    Rekey {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
+    /// A copy of a store, sealed as it is, is to be handed out.
+    Backup {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
+    /// A copy is to take the place of a store, and to be taken as it is.
+    Restore {
+        /// Which, by its name in the configuration.
+        store: &'a Name,
+    },
 }
 
 /// A step of a rotation, at the far side or at the store.
@@ -347,12 +367,15 @@ pub enum OutcomeOf<'a> {
         /// Its id.
         version: &'a str,
     },
-    /// It took place, and there is no more to say.
-    Done,
     /// A store was accepted.
     Accepted {
         /// Its own id.
         id: &'a str,
+    },
+    /// A store was rekeyed, copied or restored, or a version was retired.
+    Done {
+        /// What the auditor should know: the version's id, the number of values. No secret.
+        detail: &'a str,
     },
     /// It failed, or its success is not known.
     Failed {

@@ -256,7 +256,7 @@ impl Case<'_> {
         Asked { action: self.action, resource: Some(resource), scopes: None, audience: None }
     }
 
-    async fn refuse_permitted(&self, permit: &Permit, why: Why, detail: &str) -> Refused {
+    pub(super) async fn refuse_permitted(&self, permit: &Permit, why: Why, detail: &str) -> Refused {
         let access = permit.access();
         self.refuse(Some(&access.who), Some(Asked::of(access)), Some((permit.grounds(), None)), why, detail).await
     }

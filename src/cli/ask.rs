@@ -1,11 +1,14 @@
 //! (E) Asking the agent, and what its refusal means for the exit code.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 
+use super::offline::runtime;
 use super::{Exit, Globals, Trouble};
 use crate::api::client::{Answer, Call, Complaint, NoAnswer};
 
@@ -38,16 +41,29 @@ pub(super) fn agent_answers(globals: &Globals) -> Result<bool, Trouble> {
     }
 }
 
+/// Asks what an operator asks for a body that goes into `file`; the headers of the answer.
+pub(super) fn into_file(globals: &Globals, call: Call, file: &mut File) -> Result<HeaderMap, Trouble> {
+    let socket = globals.admin_socket();
+    let answered = runtime()?.block_on(call.send_into(&socket, |bytes| file.write_all(bytes)));
+    let answer = answered.map_err(|why| unanswered(globals, &socket, &why, NO_OPERATOR))?;
+    let headers = answer.headers.clone();
+    answer.granted().map_err(|why| refused(&why))?;
+    Ok(headers)
+}
+
 fn ask(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
-    runtime.block_on(call.send(socket)).map_err(|why| match why {
+    let answered = runtime()?.block_on(call.send(socket));
+    answered.map_err(|why| unanswered(globals, socket, &why, shut_out_help))
+}
+
+fn unanswered(globals: &Globals, socket: &Path, why: &NoAnswer, shut_out_help: &str) -> Trouble {
+    match why {
         NoAnswer::Connect { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             shut_out(socket, shut_out_help)
         }
-        NoAnswer::Connect { .. } => globals.guess().into_iter().fold(unavailable(&why), Trouble::help),
-        NoAnswer::Broken { .. } | NoAnswer::Late(_) => unavailable(&why),
-    })
+        NoAnswer::Connect { .. } => globals.guess().into_iter().fold(unavailable(why), Trouble::help),
+        NoAnswer::Broken { .. } | NoAnswer::Late(_) => unavailable(why),
+    }
 }
 
 fn unavailable(why: &NoAnswer) -> Trouble {
@@ -72,6 +88,7 @@ pub(super) fn refused(why: &Complaint) -> Trouble {
         "temporarily_unavailable" | "audit_unavailable" | "draining" | "slow_down" | "store_unavailable" => {
             Exit::Unavailable
         }
+        "store_damaged" => Exit::Tampering,
         _ => Exit::Failed,
     };
     let provider = why.provider_error.as_ref().map(|error| format!(" (`{error}`)")).unwrap_or_default();

@@ -67,6 +67,16 @@ impl Trouble {
         Self::Said(Said { exit, what: what.into(), help: None, decision: None, retry_after: None })
     }
 
+    /// What went wrong, in one text.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::Faults(faults) => faults.to_string(),
+            Self::Said(said) => said.what.clone(),
+            Self::Unheard => String::new(),
+        }
+    }
+
     /// It failed, since `what`.
     #[must_use]
     pub fn failed(what: impl Into<String>) -> Self {

@@ -7,10 +7,13 @@ mod check;
 mod completions;
 mod config;
 mod dev;
+mod editor;
 mod excerpt;
 mod exit;
 mod globals;
+mod import;
 mod man;
+mod offline;
 mod providers;
 mod reload;
 mod revoke;
@@ -18,6 +21,7 @@ mod rotate;
 mod secret;
 mod show;
 mod status;
+mod store;
 mod token;
 mod watch;
 mod whoami;
@@ -52,6 +56,7 @@ enum Verb {
     Check(check::Check),
     Token(token::Token),
     Secret(secret::Secret),
+    Store(store::Store),
     Whoami(whoami::Whoami),
     Status(status::Status),
     Providers(providers::Providers),
@@ -85,10 +90,11 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 15] = [
+const IDLE: [(&str, &[&str]); 16] = [
     ("token", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
+    ("store", &["socket"]),
     ("status", &["socket"]),
     ("providers", &["socket"]),
     ("reload", &["socket"]),
@@ -117,6 +123,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(&globals),
             Verb::Token(verb) => verb.run(&globals),
             Verb::Secret(verb) => verb.run(&globals),
+            Verb::Store(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
             Verb::Providers(verb) => verb.run(&globals),
@@ -139,5 +146,93 @@ fn usage(error: &clap::Error) -> Exit {
         Ok(()) if error.use_stderr() => Exit::Usage,
         Ok(()) => Exit::Done,
         Err(_) => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_verb_s_help_shows_the_sockets_that_it_asks() {
+        let mut command = command();
+        command.build();
+        for (verb, shown) in
+            [("token", ["socket"].as_slice()), ("status", &["admin_socket"]), ("check", &[]), ("man", &[])]
+        {
+            let verb = command.find_subcommand(verb).unwrap();
+            let sockets = verb.get_arguments().filter(|option| option.get_id().as_str().ends_with("socket"));
+            let listed: Vec<_> = sockets.filter(|option| !option.is_hide_set()).map(|option| option.get_id()).collect();
+            assert_eq!(listed, shown, "{}", verb.get_name());
+        }
+        let issuer = command.find_subcommand("dev").and_then(|dev| dev.find_subcommand("issuer")).unwrap();
+        let mut sockets = issuer.get_arguments().filter(|option| option.get_id().as_str().ends_with("socket"));
+        assert!(sockets.all(clap::Arg::is_hide_set));
+    }
+
+    #[test]
+    fn the_sockets_may_stand_before_the_verb_and_behind_it() {
+        for line in ["--admin-socket /a status", "status --admin-socket /a", "--admin-socket /a check"] {
+            let matches = command().get_matches_from(std::iter::once("bursar").chain(line.split(' ')));
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.globals.admin_socket(), std::path::Path::new("/a"), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_parses() {
+        for line in [
+            "dev --once",
+            "dev issuer",
+            "agent",
+            "check --json",
+            "token stripe --scope charges:read --scope charges:write --resource https://api.example.com --min-ttl 60s",
+            "secret put local/stripe-client",
+            "secret list",
+            "secret put local/stripe-client --edit",
+            "secret import --from /run/secrets local --dry-run",
+            "secret import --from vault local/from-vault",
+            "secret retire local/stripe-client --version 01JD-3Z",
+            "secret accept local",
+            "store rekey local",
+            "store rekey local --key /etc/bursar/new.key",
+            "store rekey local --key-credential",
+            "store backup local --out /root/local.db",
+            "store restore local --from /root/local.db --key /root/old.key",
+            "store check local --json",
+            "whoami --json",
+            "--json status",
+            "providers",
+            "providers stripe --json",
+            "reload",
+            "revoke stripe",
+            "revoke local/stripe-api-key --json",
+            "audit verify --dir /var/lib/bursar/audit",
+            "audit query 0a1b2c3d-17",
+            "audit query -f",
+            "config schema",
+            "completions bash",
+            "man",
+            "--config /etc/other.toml check",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("bursar").chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_said_with_the_code_for_it() {
+        for line in
+            ["", "tokn", "token", "token UPPER", "token stripe --min-ttl 5", "secret put", "audit query nonsense"]
+        {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let error = Cli::try_parse_from(std::iter::once("bursar").chain(words)).unwrap_err();
+            assert!(error.use_stderr(), "{line}");
+        }
     }
 }

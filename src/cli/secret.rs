@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::ask::{agent_answers, as_application, as_operator, granted};
-use super::{Exit, Globals, Outcome, Trouble, show, watch};
+use super::offline::{on_stores, runtime};
+use super::{Exit, Globals, Outcome, Trouble, editor, import, show, watch};
 use crate::access::{Action, Resource, SecretId};
 use crate::agent::Rooms;
 use crate::api::client::Call;
-use crate::audit::{Offline, Record};
 use crate::broker::VersionStatus;
 use crate::config;
 use crate::fault::counted;
@@ -30,12 +30,31 @@ pub(super) struct Secret {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write a secret; the value is read from standard input
+    /// Write a secret; the value is read from standard input, or written in an editor
     ///
     /// One newline at the end of the value is not part of it.
     Put {
         /// A `[secret.NAME]` entry, or `STORE/NAME`
         name: SecretId,
+        /// Write the value in an editor ($VISUAL, $EDITOR), which begins empty
+        ///
+        /// It works in a private folder in memory (tmpfs), also for what it keeps beside the file, and without your own
+        /// settings. The folder is wiped and removed when the editor has ended.
+        #[arg(long)]
+        edit: bool,
+    },
+    /// Put the secrets of a directory, or of another store, into a store
+    ///
+    /// What has the same value already is left alone, so this can be run again.
+    Import(import::Import),
+    /// End a version that is not served: its value is wiped
+    #[command(disable_version_flag = true)]
+    Retire {
+        /// A `[secret.NAME]` entry, or `STORE/NAME`
+        name: SecretId,
+        /// The version, as `secret versions` lists it
+        #[arg(long, value_name = "ID")]
+        version: VersionId,
     },
     /// List secrets, without values
     List,
@@ -72,7 +91,7 @@ enum Verb {
     },
 }
 
-type Listed = BTreeMap<Name, Vec<String>>;
+pub(super) type Listed = BTreeMap<Name, Vec<String>>;
 
 #[derive(Deserialize)]
 struct Stored {
@@ -90,10 +109,24 @@ impl Secret {
         }
         let agent = agent_answers(globals)?;
         match &self.verb {
-            Verb::Put { name } => {
-                let value = from_stdin()?;
+            Verb::Put { name, edit } => {
+                let value = if *edit { editor::value()? } else { from_stdin()? };
                 let version = if agent { put(globals, name, &value)? } else { put_offline(globals, name, &value)? };
                 shown_put(globals, name, &version)
+            }
+            Verb::Import(import) => import.run(globals, agent),
+            Verb::Retire { name, version } if agent => {
+                let call = Call::delete(format!("/secrets/{name}?version={version}"));
+                let retired: Stored = granted(as_operator(globals, call)?)?;
+                shown_retired(globals, name, &retired.version)
+            }
+            Verb::Retire { name, version } => {
+                let done_to = (Action::Revoke, Resource::Secret(name.clone()));
+                on_stores(globals, done_to, async |rooms| {
+                    rooms.retire(name, &place(rooms, name)?, version).await?;
+                    Ok(((), version.to_string()))
+                })?;
+                shown_retired(globals, name, version.as_str())
             }
             Verb::List => {
                 let listed =
@@ -140,7 +173,7 @@ fn put(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trou
 }
 
 fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<String, Trouble> {
-    offline(globals, Action::Put, Resource::Secret(name.clone()), async |rooms| {
+    on_stores(globals, (Action::Put, Resource::Secret(name.clone())), async |rooms| {
         let place = place(rooms, name)?;
         let version = rooms.put(name, &place, value).await?;
         Ok((version.to_string(), version.to_string()))
@@ -148,7 +181,7 @@ fn put_offline(globals: &Globals, name: &SecretId, value: &Value) -> Result<Stri
 }
 
 fn list_offline(globals: &Globals) -> Result<Listed, Trouble> {
-    offline(globals, Action::List, Resource::Agent, async |rooms| {
+    on_stores(globals, (Action::List, Resource::Agent), async |rooms| {
         let mut listed = Listed::new();
         for (store, open) in &rooms.shelf.stores {
             listed.insert(store.clone(), open.list().await?.iter().map(ToString::to_string).collect());
@@ -159,7 +192,7 @@ fn list_offline(globals: &Globals) -> Result<Listed, Trouble> {
 }
 
 fn versions_offline(globals: &Globals, name: &SecretId) -> Result<Vec<VersionStatus>, Trouble> {
-    offline(globals, Action::List, Resource::Agent, async |rooms| {
+    on_stores(globals, (Action::List, Resource::Agent), async |rooms| {
         let place = place(rooms, name)?;
         let versions = place.store.versions(&place.name).await?;
         let detail = format!("{} of `{name}`", counted(versions.iter().count() as u64, "version"));
@@ -167,35 +200,9 @@ fn versions_offline(globals: &Globals, name: &SecretId) -> Result<Vec<VersionSta
     })
 }
 
-fn place(rooms: &Rooms, name: &SecretId) -> Result<Place, StoreError> {
+pub(super) fn place(rooms: &Rooms, name: &SecretId) -> Result<Place, StoreError> {
     let what = format!("`{name}` is neither a `[secret]` entry nor `STORE/NAME` of a configured store");
     rooms.shelf.find(name).ok_or(StoreError::Invalid(what))
-}
-
-/// Does `act` on the stores themselves, under their locks and the log's, and records it.
-fn offline<T>(
-    globals: &Globals,
-    action: Action,
-    resource: Resource,
-    act: impl AsyncFnOnce(&Rooms) -> Result<(T, String), StoreError>,
-) -> Result<T, Trouble> {
-    let read = config::load(&globals.config)?;
-    runtime()?.block_on(async {
-        let rooms = Rooms::open(&read.settings, None, None).await.map_err(|why| Trouble::failed(why.to_string()))?;
-        let done = act(&rooms).await;
-        let (result, detail) = match &done {
-            Ok((_, detail)) => ("ok", detail.clone()),
-            Err(error) => (error.code(), error.to_string()),
-        };
-        let uid = rustix::process::getuid().as_raw();
-        let record = Record::Offline(Offline { uid, action, resource: &resource, result, detail: &detail });
-        let unrecorded =
-            |why: crate::audit::NotDurable| Trouble::failed(format!("it is done, but not recorded: {why}"));
-        let receipt = rooms.journal.append(&record).await.map_err(unrecorded)?;
-        rooms.close("offline").await.map_err(unrecorded)?;
-        let decision = receipt.decision().to_string();
-        done.map(|(value, _)| value).map_err(|error| Trouble::failed(error.to_string()).decision(Some(decision)))
-    })
 }
 
 fn accept(globals: &Globals, store: &Name) -> Outcome {
@@ -216,16 +223,20 @@ fn accept(globals: &Globals, store: &Name) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))
-}
-
 fn shown_put(globals: &Globals, name: &SecretId, version: &str) -> Outcome {
     if globals.json {
         show::json(&json!({ "name": name.to_string(), "version": version }))?;
     } else {
         show::line(format!("{name}: version {version} is current"))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn shown_retired(globals: &Globals, name: &SecretId, version: &str) -> Outcome {
+    if globals.json {
+        show::json(&json!({ "name": name.to_string(), "version": version }))?;
+    } else {
+        show::line(format!("{name}: version {version} is retired, its value is gone"))?;
     }
     Ok(Exit::Done)
 }

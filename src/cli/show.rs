@@ -45,7 +45,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Trouble> {
     line(json_text(value)?)
 }
 
-/// `value` as [`json`] prints it, without the newline.
+/// `value` as [`json()`] prints it, without the newline.
 pub(super) fn json_text(value: &impl Serialize) -> Result<String, Trouble> {
     let text =
         if io::stdout().is_terminal() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };

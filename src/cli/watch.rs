@@ -1,11 +1,11 @@
 //! (E) `bursar secret get NAME --watch`: each version as it becomes current, for as long as somebody reads what is printed.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::ask::{as_application, granted};
+use super::offline::runtime;
 use super::{Exit, Globals, Outcome, Trouble, show};
 use crate::api::client::{Answer, Call};
 use crate::name::Name;
@@ -33,7 +33,7 @@ pub(super) fn watch(globals: &Globals, name: &Name, end: &[u8]) -> Outcome {
                 if !std::mem::replace(&mut told, true) {
                     show::trouble(globals, &trouble);
                 }
-                rest(&trouble);
+                rest(&trouble)?;
             }
             Err(trouble) => return Err(trouble),
         }
@@ -45,9 +45,11 @@ fn another(answer: Answer) -> Result<Option<Value>, Trouble> {
     if answer.status.as_u16() == 304 { Ok(None) } else { granted(answer).map(Some) }
 }
 
-fn rest(trouble: &Trouble) {
+fn rest(trouble: &Trouble) -> Result<(), Trouble> {
     let seconds = if let Trouble::Said(said) = trouble { said.retry_after } else { None };
-    sleep(Duration::from_secs(seconds.unwrap_or(REST_SECONDS).clamp(REST_SECONDS, LONGEST_REST_SECONDS)));
+    let seconds = seconds.unwrap_or(REST_SECONDS).clamp(REST_SECONDS, LONGEST_REST_SECONDS);
+    runtime()?.block_on(async { tokio::time::sleep(Duration::from_secs(seconds)).await });
+    Ok(())
 }
 
 /// Prints an answer: the value alone, or with `--json` the whole.

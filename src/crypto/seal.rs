@@ -73,6 +73,24 @@ impl SealKey {
         decrypt(&data_key_of(data_key.expose())?, [0; NONCE_LEN], &sealed.text, bound)
     }
 
+    /// The data key in `wrapped`, wrapped by `to` instead. What it seals stays as it is.
+    ///
+    /// # Errors
+    /// [`CannotRewrap`].
+    pub fn rewrap(
+        &self,
+        to: &Self,
+        random: &dyn Random,
+        wrapped: &[u8],
+        bound: &[u8],
+    ) -> Result<Vec<u8>, CannotRewrap> {
+        let (nonce, wrapped) = wrapped.split_first_chunk::<NONCE_LEN>().ok_or(NotSealedSo)?;
+        let data_key = decrypt(&self.wrap, *nonce, wrapped, bound)?;
+        let mut nonce = [0; NONCE_LEN];
+        random.fill(&mut nonce).map_err(CannotSeal::from)?;
+        Ok(encrypt(&to.wrap, nonce, &nonce, data_key.expose(), bound).map_err(CannotSeal::from)?)
+    }
+
     /// A keyed tag over `parts` (HMAC-SHA256, each part preceded by its length in 8 bytes): who lacks the key
     /// can neither make it nor move a byte from one part to the next.
     #[must_use]
@@ -151,6 +169,17 @@ impl From<Unspecified> for CannotSeal {
     }
 }
 
+/// A data key could not be wrapped by another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotRewrap {
+    /// It is not wrapped by this key.
+    #[error(transparent)]
+    NotSealedSo(#[from] NotSealedSo),
+    /// It cannot be sealed.
+    #[error(transparent)]
+    CannotSeal(#[from] CannotSeal),
+}
+
 /// Not sealed by this key, not bound to this, or changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it was sealed by another key or for another purpose, or it has been changed")]
@@ -166,6 +195,17 @@ impl From<Unspecified> for NotSealedSo {
 mod tests {
     use super::*;
     use crate::crypto::SystemRandom;
+
+    #[test]
+    fn what_is_rewrapped_opens_with_the_other_key_alone() {
+        let (old, new) = (key(1, "store"), key(2, "store"));
+        let mut sealed = old.seal(&SystemRandom, &Secret::new(b"value".to_vec()), b"bound").unwrap();
+        let rewrap = |from: &SealKey, bound: &[u8], wrapped: &[u8]| from.rewrap(&new, &SystemRandom, wrapped, bound);
+        assert!(rewrap(&old, b"another", &sealed.wrapped).is_err() && rewrap(&new, b"bound", &sealed.wrapped).is_err());
+        sealed.wrapped = rewrap(&old, b"bound", &sealed.wrapped).unwrap();
+        assert!(new.open(&sealed, b"bound").unwrap().matches(b"value"));
+        assert!(old.open(&sealed, b"bound").is_err());
+    }
 
     fn key(byte: u8, purpose: &str) -> SealKey {
         SealKey::derive(&Secret::new(vec![byte; KEY_BYTES]), purpose).unwrap()

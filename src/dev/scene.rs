@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::issuer::{Client, Issuer, Settings};
 use crate::access::Scopes;
 use crate::agent::{Agent, NotStarted};
+use crate::broker::Broker;
 use crate::config;
 use crate::crypto::{NoRandomness, Random, SystemRandom};
 use crate::fault::Faults;
@@ -25,6 +26,13 @@ const POLICIES: [(&str, &str); 5] = [
     ("reports.cedar", include_str!("../../policies/reports.cedar")),
     ("workloads.toml", include_str!("../../policies/workloads.toml")),
 ];
+
+/// The rule of the tour's own secret, which no installed configuration has.
+const KEYS: &str = r#"// A secret that `checkout` may read.
+@id("checkout-webhook-key")
+@owner("payments")
+permit (principal == Workload::"checkout", action == Action::"secret", resource == Secret::"webhook-key");
+"#;
 
 /// Why the scene is not set.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +131,20 @@ impl Scene {
         self.issuer.as_ref().map_or(0, Issuer::issued)
     }
 
+    /// How often a store was read for a workload.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        let broker = self.agent.as_ref().map(Agent::broker);
+        let count = |broker: &Arc<Broker>| {
+            let stores = broker.rules().shelf.stores.keys().cloned().collect::<Vec<_>>();
+            stores
+                .iter()
+                .flat_map(|store| broker.kept().desk(store).reads.iter().map(|(_, count)| count).collect::<Vec<_>>())
+                .sum()
+        };
+        broker.map_or(0, count)
+    }
+
     /// The issuer goes, as if its machine had died.
     pub fn stop_issuer(&mut self) {
         self.issuer = None;
@@ -156,7 +178,8 @@ impl Scene {
         });
         let folders =
             ["checkout", "reports"].map(|workload| (format!("{workload}/.socket-stands-here"), String::new()));
-        std::iter::once(("bursar.toml".to_owned(), self.configuration())).chain(policies).chain(folders)
+        let own = [("bursar.toml", self.configuration()), ("policies/keys.cedar", KEYS.to_owned())];
+        own.into_iter().map(|(name, text)| (name.to_owned(), text)).chain(policies).chain(folders)
     }
 
     fn configuration(&self) -> String {
@@ -179,6 +202,9 @@ workload = "reports"
 
 [store.local]
 kind = "sealed"
+
+[secret.webhook-key]            # what `checkout` may read as it is
+store = "local"
 
 [provider.stripe]
 issuer         = "{issuer}"

@@ -27,6 +27,7 @@ pub async fn tour(stage: &mut Stage, scene: &mut Scene) -> Result<(), NotSet> {
     it_comes_from_the_cache(stage, scene).await;
     others_are_refused(stage, scene).await;
     an_api_refuses_it(stage, scene).await;
+    a_secret_is_served(stage, scene).await;
     the_issuer_stops(stage, scene).await;
     scene.start_issuer().await?;
     the_log_tells_it(stage, scene);
@@ -105,6 +106,25 @@ async fn an_api_refuses_it(stage: &mut Stage, scene: &Scene) {
     stage.holds("who asks next has the new one", another && scene.issued() == 2);
 }
 
+async fn a_secret_is_served(stage: &mut Stage, scene: &Scene) {
+    stage.step("Some programs need a key as it is: `checkout` reads one that lives in the sealed store");
+    put(scene, "webhook-key", "the-first-key").await;
+    stage.command("bursar secret get webhook-key --json");
+    let first = read(scene, "").await;
+    stage.shown(&first.text());
+    stage.holds("its value, by policy and with its record", first.says("value", "the-first-key"));
+    let again = read(scene, "").await;
+    let once = again.status == 200 && scene.reads() == 1;
+    stage.holds("the second read comes from memory: the store was read once", once);
+    stage.note("it waits for another version; meanwhile an operator puts one …");
+    let version = first.value("version").and_then(Value::as_str).unwrap_or_default();
+    let query = format!("?wait=30s&version={version}");
+    stage.command(&format!("curl -H 'Bursar: 1' 'http://localhost/secret/webhook-key{query}'"));
+    let (changed, ()) = tokio::join!(read(scene, &query), put(scene, "webhook-key", "the-second-key"));
+    stage.shown(&changed.text());
+    stage.holds("it has the changed value at once", changed.says("value", "the-second-key"));
+}
+
 async fn the_issuer_stops(stage: &mut Stage, scene: &mut Scene) {
     stage.step("The issuer dies; its tokens are still good");
     stage.command("bursar token crm                         # as `reports`");
@@ -172,6 +192,17 @@ fn curl(scene: &Scene, workload: &str, provider: &str, scope: Option<&str>) -> S
 async fn ask(scene: &Scene, workload: &str, provider: &str, scope: Option<&str>) -> Shown {
     let fields = [("grant_type", "client_credentials"), ("scope", scope.unwrap_or_default())];
     Shown::of(Call::form(format!("/token/{provider}"), fields).send(&scene.socket_of(workload)).await.ok())
+}
+
+async fn read(scene: &Scene, query: &str) -> Shown {
+    let call = Call::get(format!("/secret/webhook-key{query}"));
+    Shown::of(call.send(&scene.socket_of("checkout")).await.ok())
+}
+
+async fn put(scene: &Scene, name: &str, value: &'static str) {
+    let call = Call::put(format!("/secrets/{name}"), Bytes::from_static(value.as_bytes()));
+    // What came of it, the next read shows.
+    drop(call.send(&scene.admin()).await);
 }
 
 /// An answer, as far as the tour shows it.

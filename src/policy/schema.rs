@@ -71,7 +71,13 @@ pub(super) const fn admits(role: Role, action: Action, resource: &Resource) -> b
         | (Role::Operator, Action::Revoke, Resource::Secret(_) | Resource::Provider(_))
         | (
             Role::Operator,
-            Action::List | Action::Approve | Action::Reload | Action::Status | Action::Explain | Action::Audit,
+            Action::List
+            | Action::Approve
+            | Action::Reload
+            | Action::Status
+            | Action::Explain
+            | Action::Audit
+            | Action::Maintain,
             Resource::Agent,
         ) => true,
         (Role::Workload | Role::Operator, _, Resource::Provider(_) | Resource::Secret(_) | Resource::Agent) => false,

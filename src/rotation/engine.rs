@@ -641,9 +641,9 @@ impl Engine {
         let done = within(doing).await;
         // A crash here leaves an intent without outcome: the next step asks the far side and the store.
         let took = self.clock.now().since(began);
-        let detail = done.as_ref().map_or_else(ToString::to_string, |_| String::new());
+        let detail = done.as_ref().map_or_else(ToString::to_string, |_| "done".into());
         let result = match &done {
-            Ok(_) => OutcomeOf::Done,
+            Ok(_) => OutcomeOf::Done { detail: &detail },
             Err(why) => OutcomeOf::Failed { code: why.code(), detail: &detail },
         };
         drop(self.journal.enqueue(&Record::Outcome(Outcome { intent, result, took })));

@@ -18,13 +18,16 @@ use crate::time::Wall;
 mod exposure;
 
 pub mod files;
+pub mod import;
 pub mod key;
 pub mod openbao;
 pub mod sealed;
 mod shelf;
+pub mod upkeep;
 pub mod versions;
 
 pub use shelf::{Entry, Place, Shelf};
+pub use upkeep::Upkeep;
 pub use versions::Versions;
 
 /// How long a value that was read is taken for the one that the store has, where the store says nothing else.
@@ -102,6 +105,11 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// How the store is looked after as a whole, where it is a file of ours.
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        None
+    }
+
     /// How long a value that was read is taken for the one that the store has.
     fn reread_after(&self) -> Duration {
         REREAD_AFTER
@@ -141,6 +149,17 @@ pub async fn put(
     // A crash here leaves a reservation of `put`, which the next one takes over; the old version is Current.
     store.fill(name, attempt, value, &by_put).await?;
     store.promote(name, attempt).await
+}
+
+/// Ends `version` of the secret at `place`, whoever made it.
+///
+/// # Errors
+/// The store's; [`StoreError::Invalid`] for the version that is served.
+pub async fn retire(place: &Place, version: &VersionId) -> Result<(), StoreError> {
+    let versions = place.store.versions(&place.name).await?;
+    let missing = || StoreError::NotFound(format!("version {version} of `{}`", place.name));
+    let attempt = versions.get(version).ok_or_else(missing)?.attempt.clone();
+    place.store.retire(&place.name, version, &attempt).await
 }
 
 /// Whether `value` can be stored.

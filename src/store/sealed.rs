@@ -13,6 +13,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use super::key::KeySource;
+use super::upkeep::{Checked, NewKey, Rekeyed, Upkeep};
 use super::{Attempt, Notes, Reserved, Store, StoreError, Version, VersionId, Versions, Which, check_value};
 use crate::crypto::seal::SealKey;
 use crate::crypto::{Random, random_uuid};
@@ -23,11 +25,15 @@ use crate::time::{Clock, Wall};
 #[doc(hidden)]
 pub mod bind;
 mod books;
+mod check;
+mod copy;
 mod file;
+mod rows;
 
+pub use copy::{Copied, Staged, check_file};
 pub use file::Locked;
 
-use books::Books;
+use books::{Books, Keys};
 
 /// How many requests wait for the thread at most; further ones wait for their place.
 const QUEUE: usize = 64;
@@ -40,25 +46,31 @@ pub struct SealedStore {
     thread: Option<JoinHandle<()>>,
     id: String,
     changes: Arc<AtomicU64>,
+    source: Arc<KeySource>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl SealedStore {
-    /// Opens the store whose lock is `lock`, made first if it is not there. `key` is what
-    /// [`super::key::KeySource::load`] gave.
+    /// Opens the store whose lock is `lock`, made first if it is not there, with the key of `source` or the one that comes
+    /// next: whichever it is sealed with.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a wrong key or a changed file, [`StoreError::Setup`] for modes and schema versions,
     /// [`StoreError::Unavailable`] where the file cannot be used.
     pub fn open(
         lock: Locked,
-        key: &Secret,
+        source: KeySource,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, StoreError> {
-        let key = SealKey::derive(key, "store").map_err(|error| StoreError::Setup(error.to_string()))?;
-        let mut books = Books::open(lock, key, Arc::clone(&random))?;
+        let (now, next) = (source.load(&lock, &*random)?, source.load_next());
+        let keys =
+            Keys { now: derived(&now)?, next: next.as_ref().ok().and_then(Option::as_ref).map(derived).transpose()? };
+        let mut books = Books::open(lock, keys, Arc::clone(&random)).map_err(|why| next.err().unwrap_or(why))?;
+        if books.is_by_next() {
+            settle(&mut books, &source);
+        }
         let (id, changes) = (books.id().to_owned(), Arc::new(AtomicU64::new(books.changes())));
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let work = move || {
@@ -68,7 +80,7 @@ impl SealedStore {
         };
         let thread = Builder::new().name("sealed store".into()).spawn(work);
         let thread = thread.map_err(|error| StoreError::Unavailable(format!("cannot start its thread: {error}")))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), id, changes, clock, random })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), id, changes, source: Arc::new(source), clock, random })
     }
 
     async fn ask<T: Send + 'static>(
@@ -169,6 +181,86 @@ impl Store for SealedStore {
     fn change_counter(&self) -> Option<u64> {
         Some(self.changes.load(Ordering::Acquire))
     }
+
+    fn upkeep(&self) -> Option<&dyn Upkeep> {
+        Some(self)
+    }
+}
+
+impl Upkeep for SealedStore {
+    fn rekey(&self, to: NewKey) -> BoxFuture<'_, Result<Rekeyed, StoreError>> {
+        let (source, random) = (Arc::clone(&self.source), Arc::clone(&self.random));
+        self.ask(move |books| rekey(books, &source, &to, &*random)).boxed()
+    }
+
+    fn back_up(&self) -> BoxFuture<'_, Result<Copied, StoreError>> {
+        self.ask(Copied::of).boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Checked, StoreError>> {
+        let source = Arc::clone(&self.source);
+        let check = move |books: &mut Books| {
+            let key = if books.is_by_next() { source.next_path() } else { source.path().to_owned() };
+            Ok(Checked { key: key.display().to_string(), ..books.check()? })
+        };
+        self.ask(check).boxed()
+    }
+}
+
+/// Changes the key in three steps: the new one is laid beside the old one, the store is sealed with it, it takes the old
+/// one's place. The store opens with either, so a crash between two steps leaves one that opens.
+fn rekey(books: &mut Books, source: &KeySource, to: &NewKey, random: &dyn Random) -> Result<Rekeyed, StoreError> {
+    // The key that comes next must not be written over while it is the one that opens the store.
+    let unsettled = books.is_by_next().then(|| settle(books, source)).flatten();
+    if let Some(to_do) = unsettled {
+        return Err(StoreError::Setup(format!("its key was changed before, and that has to be ended first: {to_do}")));
+    }
+    let key = derived(&source.lay_next(to, random)?)?;
+    let values = match books.rekey(key) {
+        Ok(values) => values,
+        Err(why) => return Err(not_rekeyed(why, source, books.is_doubtful())),
+    };
+    let to_do = settle(books, source);
+    let key = if to_do.is_some() { source.next_path() } else { source.path().to_owned() };
+    Ok(Rekeyed { values, key: key.display().to_string(), to_do })
+}
+
+/// Lets the key that comes next take the place of the key, which is what the store is sealed with; what is left to do.
+fn settle(books: &mut Books, source: &KeySource) -> Option<String> {
+    let to_do = source.settle();
+    match &to_do {
+        None => {
+            books.settled();
+            tracing::info!("a sealed store is under its new key, which is `{}` now", source.path().display());
+        }
+        Some(to_do) => tracing::warn!("a sealed store is under its new key; left to do: {to_do}"),
+    }
+    to_do
+}
+
+/// `why`, with what the key is now. Where nothing can be sealed with the key that was to come, it is taken away.
+fn not_rekeyed(why: StoreError, source: &KeySource, is_doubtful: bool) -> StoreError {
+    let which = if is_doubtful {
+        let (path, next) = (source.path().display(), source.next_path());
+        format!("keep `{path}` and `{}`: the store opens with the one that it is sealed with", next.display())
+    } else {
+        source.take_next_away();
+        format!("the key is still `{}`", source.path().display())
+    };
+    match why {
+        StoreError::Damaged(what) => StoreError::Damaged(format!("{what}; {which}")),
+        StoreError::Invalid(what) => StoreError::Invalid(format!("{what}; {which}")),
+        StoreError::Unavailable(what) => StoreError::Unavailable(format!("{what}; {which}")),
+        StoreError::NotFound(_)
+        | StoreError::Fenced(_)
+        | StoreError::Taken(..)
+        | StoreError::ReadOnly(_)
+        | StoreError::Setup(_) => why,
+    }
+}
+
+fn derived(key: &Secret) -> Result<SealKey, StoreError> {
+    SealKey::derive(key, "store").map_err(|error| StoreError::Setup(error.to_string()))
 }
 
 impl Drop for SealedStore {

@@ -19,5 +19,6 @@ mod rotations;
 mod secrets;
 mod sockets;
 mod uids;
+mod upkeep;
 mod waits;
 mod wire;

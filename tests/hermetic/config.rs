@@ -142,7 +142,7 @@ fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
          [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
-         [secret.key]\nstore = \"local\"\nfield = \"password\"\n[secret.key.rotation]\nevery = \"30d\"\n\
+         [secret.key]\nstore = \"local\"\n[secret.key.rotation]\nevery = \"30d\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
@@ -153,12 +153,27 @@ fn what_is_not_built_is_refused_with_its_place() {
         "audit.forward",
         "audit.retention",
         "audit.witness",
-        "secret.key.field",
         "secret.key.rotation",
         "store.aws.kind",
     ];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
+}
+
+#[test]
+fn a_store_says_how_long_its_values_count_as_fresh_within_bounds() {
+    let with = |period: &str| {
+        let store = format!("[store.mounted]\nkind = \"files\"\npath = \"p\"\nstale_after = \"{period}\"\n");
+        read(&format!("{STRIPE}\n{store}")).map(|read| read.settings.fresh_for)
+    };
+    for (good, seconds) in [("1s", 1), ("5m", 300), ("1d", 86_400)] {
+        let fresh_for = with(good).unwrap();
+        assert_eq!(fresh_for, [("mounted".parse().unwrap(), Duration::from_secs(seconds))].into());
+    }
+    for bad in ["0s", "999ms", "25h"] {
+        let faults = with(bad).unwrap_err();
+        assert!(faults.iter().all(|fault| fault.place.key == "store.mounted.stale_after"), "{faults}");
+    }
 }
 
 #[test]

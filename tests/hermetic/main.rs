@@ -23,6 +23,7 @@ mod jwt;
 mod keys;
 #[path = "../matrix/mod.rs"]
 mod matrix;
+mod migrating;
 mod oauth;
 mod peer;
 mod policy;
@@ -34,6 +35,7 @@ mod secret;
 mod simulator;
 mod store;
 mod store_conformance;
+mod upkeep;
 
 /// A folder that nobody else gets into, whatever the umask: an agent refuses a configuration that others may write.
 fn private_folder() -> tempfile::TempDir {

@@ -388,7 +388,7 @@ expect = "deny"
     s.toml:2:1: scenario `who`: who asks is not clear
       help: give either `workload` or `operator`
     s.toml:7:1: scenario `what`: `tokens` is no action
-      help: actions: `token`, `reject`, `secret`, `put`, `rotate`, `revoke`, `list`, `approve`, `reload`, `status`, `explain`, `audit`
+      help: actions: `token`, `reject`, `secret`, `put`, `rotate`, `revoke`, `list`, `approve`, `reload`, `status`, `explain`, `audit`, `maintain`
     s.toml:13:1: scenario `to what`: the schema knows no `token` of `Secret::"api-key"` by such a principal
       help: see the actions in `bursar.cedarschema`
     s.toml:19:1: scenario `when`: `soon` is not a point in time: write it by RFC 3339, as in `2026-11-21T06:00:00Z`

@@ -10,21 +10,21 @@ use bursar::audit::query::{Filter, query};
 use tempfile::TempDir;
 
 /// A configuration with one store, and the command line on it without an agent.
-struct Home(TempDir);
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = crate::private_folder();
         let text = "[agent]\nstate_dir = \"state\"\nsocket = \"s\"\nadmin_socket = \"a\"\n[store.local]\nkind = \"sealed\"\nkey = { file = \"state/store.key\" }\n";
         fs::write(folder.path().join("bursar.toml"), text).unwrap();
         Self(folder)
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }
 
-    fn bursar(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn bursar(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bursar"));
         command.args(["--config", self.path("bursar.toml").to_str().unwrap()]).args(arguments);
         command.env_remove("BURSAR_SOCKET").env_remove("BURSAR_ADMIN_SOCKET");
@@ -33,13 +33,13 @@ impl Home {
         child.wait_with_output().unwrap()
     }
 
-    fn put(&self, value: &str) {
+    pub(crate) fn put(&self, value: &str) {
         let output = self.bursar(&["secret", "put", "local/a"], value);
         assert!(output.status.success(), "{output:?}");
     }
 
     /// Whether the store is taken; else what was said.
-    fn opens(&self) -> Result<(), String> {
+    pub(crate) fn opens(&self) -> Result<(), String> {
         let output = self.bursar(&["secret", "list"], "");
         if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
     }
@@ -55,18 +55,18 @@ impl Home {
         files.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).max().unwrap()
     }
 
-    fn records(&self) -> Vec<Line> {
+    pub(crate) fn records(&self) -> Vec<Line> {
         query(&self.path("state/audit"), Filter::default()).unwrap().map(Result::unwrap).collect()
     }
 
     /// What the log says of the store, as words and counters.
-    fn noted(&self) -> Vec<(String, u64)> {
+    pub(crate) fn noted(&self) -> Vec<(String, u64)> {
         let of_stores = self.records().into_iter().filter(|line| line.kind() == "store");
         of_stores.map(|line| (line.text("noted").unwrap().to_owned(), line.number("changes").unwrap())).collect()
     }
 }
 
-const STORE: &str = "state/local.db";
+pub(crate) const STORE: &str = "state/local.db";
 
 #[test]
 fn each_opening_each_change_and_each_end_is_in_the_log() {
@@ -148,7 +148,7 @@ fn a_crash_hides_no_older_file() {
 }
 
 /// The records from the intent of `effect` on, by kind; the intent and its outcome are whose they should be.
-fn told_of(home: &Home, effect: &str) -> Vec<String> {
+pub(crate) fn told_of(home: &Home, effect: &str) -> Vec<String> {
     let records = home.records();
     let at = records.iter().position(|line| line.text("effect") == Some(effect)).unwrap();
     let uid = rustix::process::getuid().as_raw();

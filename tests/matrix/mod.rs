@@ -125,8 +125,7 @@ impl House {
         let path = folder.path().join("store.db");
         let lock = Locked::take(&path).unwrap();
         let key = KeySource::File { path: folder.path().join("store.key"), make: true };
-        let key = key.load(&lock, &SystemRandom).unwrap();
-        let store = SealedStore::open(lock, &key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
+        let store = SealedStore::open(lock, key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
         let journal = journal(&folder.path().join("audit"));
         Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: folder }
     }

@@ -1,19 +1,21 @@
 //! (E) The books of a sealed store: its rows, read and checked, and changed in one transaction each.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::bind::{self, Tag};
+use super::check;
 use super::file::{self, Locked, SCHEMA};
-use crate::crypto::seal::{SealKey, Sealed};
+use super::rows::{self, Row, Value};
+use crate::crypto::seal::{CannotRewrap, SealKey, Sealed};
 use crate::crypto::{Random, random_uuid};
 use crate::name::StoredName;
 use crate::secret::Secret;
+use crate::store::upkeep::Checked;
 use crate::store::{Stage, StoreError, Version, Versions, Which};
-use crate::time::Wall;
 
 /// How many secrets a store holds at most: each write goes over the tags of all.
 const MOST_SECRETS: usize = 10_000;
@@ -24,20 +26,31 @@ pub(super) struct Books {
     path: PathBuf,
     connection: Connection,
     key: SealKey,
+    /// Another key that it may be sealed with: its key was being changed when it was last written.
+    next: Option<SealKey>,
+    /// Whether it is the one that comes next that it is sealed with.
+    by_next: bool,
     random: Arc<dyn Random>,
     id: String,
     changes: u64,
     secrets: BTreeMap<StoredName, Tag>,
     /// A write failed in a way that leaves open what the file holds.
     doubtful: bool,
-    _lock: Locked,
+    /// None for a copy.
+    _lock: Option<Locked>,
 }
 
-/// A version with the wrapped key of its value.
-type Row = (Version, Option<Vec<u8>>);
+/// The keys that a store may be sealed with: that of the configuration, and the one that comes next.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) now: SealKey,
+    pub(super) next: Option<SealKey>,
+}
 
 impl Books {
-    pub(super) fn open(lock: Locked, key: SealKey, random: Arc<dyn Random>) -> Result<Self, StoreError> {
+    /// Opens the store whose lock is `lock`; where there is none, it is made under the first of `keys`.
+    pub(super) fn open(lock: Locked, keys: Keys, random: Arc<dyn Random>) -> Result<Self, StoreError> {
+        let Keys { now: key, next } = keys;
         let id = random_uuid(&*random).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let secrets = BTreeMap::new();
         let connection = lock.connect(|new| {
@@ -46,41 +59,55 @@ impl Books {
             new.execute("INSERT INTO store VALUES (1, ?1, ?2, 0, ?3)", params![id, key_tag, tag]).map(|_| ())
         })?;
         let path = lock.path().to_owned();
-        let mut books = Self { path, connection, key, random, id, changes: 0, secrets, doubtful: false, _lock: lock };
+        Self::of_file(path, connection, Keys { now: key, next }, random, Some(lock))
+    }
+
+    /// The books of a copy at `path`, which nobody else knows of yet.
+    pub(super) fn of_copy(path: &Path, keys: Keys, random: Arc<dyn Random>) -> Result<Self, StoreError> {
+        Self::of_file(path.to_owned(), file::connect(path)?, keys, random, None)
+    }
+
+    fn of_file(
+        path: PathBuf,
+        connection: Connection,
+        Keys { now: key, next }: Keys,
+        random: Arc<dyn Random>,
+        lock: Option<Locked>,
+    ) -> Result<Self, StoreError> {
+        let (id, changes, secrets, by_next, doubtful) = Default::default();
+        let mut books =
+            Self { path, connection, key, next, by_next, random, id, changes, secrets, doubtful, _lock: lock };
         books.load()?;
         Ok(books)
     }
 
+    /// Reads what stands in the file, by the key that it shows itself to be sealed with.
     fn load(&mut self) -> Result<(), StoreError> {
-        let (id, key_tag, changes, tag) = self.read_store().map_err(|error| file::fault(&self.path, &error))?;
-        if bind::tag_of_key(&self.key, &id) != key_tag {
-            return Err(file::damaged(&self.path, "it was made with another key, or has been changed"));
+        let (id, key_tag, changes, tag) = rows::store(&self.connection).map_err(|error| self.fault(&error))?;
+        let opens = |key: &SealKey| bind::tag_of_key(key, &id) == key_tag;
+        if !opens(&self.key) {
+            let next = self.next.take_if(|next| opens(next));
+            self.key = next.ok_or_else(|| self.damaged("it was made with another key, or has been changed"))?;
+            self.by_next = true;
         }
         self.secrets = self.read_secrets()?;
         self.changes = u64::try_from(changes).unwrap_or(0);
         self.id = id;
         if bind::tag_of_store(&self.key, &self.id, SCHEMA, self.changes, &self.secrets) != tag {
-            return Err(file::damaged(&self.path, "its list of secrets or its change counter has been changed"));
+            return Err(self.damaged("its list of secrets or its change counter has been changed"));
         }
         Ok(())
     }
 
-    fn read_store(&self) -> rusqlite::Result<(String, Tag, i64, Tag)> {
-        self.connection.query_row("SELECT id, key_tag, changes, tag FROM store", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
-    }
-
     fn read_secrets(&self) -> Result<BTreeMap<StoredName, Tag>, StoreError> {
-        let rows = || {
-            let mut query = self.connection.prepare("SELECT name, tag FROM secret")?;
-            let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-            rows.collect::<rusqlite::Result<Vec<(String, Tag)>>>()
-        };
-        let rows = rows().map_err(|error| file::fault(&self.path, &error))?;
+        let rows = rows::secrets(&self.connection).map_err(|error| self.fault(&error))?;
         let named = |(name, tag): (String, Tag)| Ok((name.parse()?, tag));
         let named = rows.into_iter().map(named).collect::<Result<_, crate::name::NotAStoredName>>();
-        named.map_err(|_| file::damaged(&self.path, "the name of a secret has been changed"))
+        named.map_err(|_| self.damaged("the name of a secret has been changed"))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn id(&self) -> &str {
@@ -168,19 +195,14 @@ impl Books {
     }
 
     fn open_value(&self, name: &StoredName, version: &Version) -> Result<Secret, StoreError> {
-        let query = "SELECT wrapped, text FROM version WHERE name = ?1 AND id = ?2";
-        let key = params![name.as_str(), version.id.as_str()];
-        let read = |row: &rusqlite::Row<'_>| Ok(Sealed { wrapped: row.get(0)?, text: row.get(1)? });
-        let sealed = self.connection.query_row(query, key, read).map_err(|error| self.fault(&error))?;
-        let bound = bind::of_value(&self.id, name, &version.id, &version.attempt);
-        let opened = self.key.open(&sealed, &bound);
+        let sealed = rows::sealed(&self.connection, name, version).map_err(|error| self.fault(&error))?;
+        let opened = self.key.open(&sealed, &bind::of_value(&self.id, name, &version.id, &version.attempt));
         opened.map_err(|_| self.damaged(&format!("the value of version {} of `{name}` has been changed", version.id)))
     }
 
     /// The versions of `name`, newest first, as this store wrote them and not otherwise.
     fn rows(&self, name: &StoredName) -> Result<Vec<Row>, StoreError> {
-        let rows = self.read_rows(name).map_err(|error| self.fault(&error))?;
-        let parsed = rows.into_iter().map(parse_row).collect::<Result<Vec<Row>, StoreError>>();
+        let parsed = rows::versions(&self.connection, name).map_err(|error| self.fault(&error))?;
         let rows = parsed.map_err(|_| self.damaged(&format!("a version of `{name}` has been changed")))?;
         let tag = bind::tag_of_secret(&self.key, &self.id, name, rows.iter().map(|(v, w)| (v, w.as_deref())));
         match self.secrets.get(name) {
@@ -190,16 +212,6 @@ impl Books {
         }
     }
 
-    fn read_rows(&self, name: &StoredName) -> rusqlite::Result<Vec<RawRow>> {
-        let mut query = self.connection.prepare(
-            "SELECT id, stages, attempt, notes, created, wrapped FROM version WHERE name = ?1 ORDER BY nth DESC",
-        )?;
-        let rows = query.query_map([name.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-        })?;
-        rows.collect()
-    }
-
     /// Makes `versions` the versions of `name`: all or nothing, and durable when it returns.
     fn write(&mut self, name: &StoredName, versions: &[(&Version, Value)]) -> Result<(), StoreError> {
         let wrapped = versions.iter().map(|(version, value)| (*version, value.wrapped()));
@@ -207,7 +219,7 @@ impl Books {
         self.secrets.insert(name.clone(), tag);
         self.changes += 1;
         let store_tag = bind::tag_of_store(&self.key, &self.id, SCHEMA, self.changes, &self.secrets);
-        let written = write_rows(&mut self.connection, name, versions, &tag).and_then(|transaction| {
+        let written = rows::write(&mut self.connection, name, versions, &tag).and_then(|transaction| {
             let changes = i64::try_from(self.changes).unwrap_or(i64::MAX);
             transaction.execute("UPDATE store SET changes = ?1, tag = ?2", params![changes, store_tag])?;
             // A crash before this line leaves the old versions; after it, the new ones.
@@ -219,6 +231,101 @@ impl Books {
             self.changes -= 1;
             self.fault(&error)
         })
+    }
+
+    /// Wraps every data key by `to` instead, in one transaction; how many values there are.
+    ///
+    /// No value is decrypted for it: what seals it stays, and is sealed anew.
+    pub(super) fn rekey(&mut self, to: SealKey) -> Result<u64, StoreError> {
+        self.settle_doubt()?;
+        if bind::tag_of_key(&to, &self.id) == bind::tag_of_key(&self.key, &self.id) {
+            return Err(StoreError::Invalid("the new key is the one that the store has".into()));
+        }
+        let (values, secrets, transaction) = self.rewrap(&to)?;
+        let changes = self.changes + 1;
+        let store_tag = bind::tag_of_store(&to, &self.id, SCHEMA, changes, &secrets);
+        let update = "UPDATE store SET key_tag = ?1, changes = ?2, tag = ?3";
+        let row = params![bind::tag_of_key(&to, &self.id), i64::try_from(changes).unwrap_or(i64::MAX), store_tag];
+        let written = transaction.execute(update, row).and_then(|_| transaction.commit());
+        if let Err(error) = written {
+            // It may have failed and yet be in the file: whichever key opens it is its key.
+            (self.doubtful, self.next) = (true, Some(to));
+            return Err(self.fault(&error));
+        }
+        // A crash before the commit leaves the old key, after it the new one.
+        (self.changes, self.secrets) = (changes, secrets);
+        (self.key, self.next, self.by_next) = (to, None, true);
+        Ok(values)
+    }
+
+    /// The transaction in which every data key is wrapped by `to`, with the number of values and the tags of all secrets.
+    fn rewrap(&self, to: &SealKey) -> Result<(u64, BTreeMap<StoredName, Tag>, Transaction<'_>), StoreError> {
+        let failed = |error: rusqlite::Error| self.fault(&error);
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        let (mut values, mut tags) = (0, BTreeMap::new());
+        for name in self.secrets.keys() {
+            let mut rows = self.rows(name)?;
+            for (version, wrapped) in &mut rows {
+                let Some(wrapped) = wrapped else { continue };
+                *wrapped = self.wrapped_by(to, name, version, wrapped)?;
+                rows::set_wrapped(&transaction, name, version, wrapped).map_err(failed)?;
+                values += 1;
+            }
+            let tag = bind::tag_of_secret(to, &self.id, name, rows.iter().map(|(v, w)| (v, w.as_deref())));
+            rows::set_tag(&transaction, name, &tag).map_err(failed)?;
+            tags.insert(name.clone(), tag);
+        }
+        Ok((values, tags, transaction))
+    }
+
+    fn wrapped_by(
+        &self,
+        to: &SealKey,
+        name: &StoredName,
+        version: &Version,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let bound = bind::of_value(&self.id, name, &version.id, &version.attempt);
+        let wrapped = self.key.rewrap(to, &*self.random, wrapped, &bound);
+        wrapped.map_err(|why| match why {
+            CannotRewrap::NotSealedSo(_) => {
+                self.damaged(&format!("the key of version {} of `{name}` has been changed", version.id))
+            }
+            CannotRewrap::CannotSeal(why) => StoreError::Unavailable(why.to_string()),
+        })
+    }
+
+    /// Whether the key that it is sealed with is the one that comes next.
+    pub(super) const fn is_by_next(&self) -> bool {
+        self.by_next
+    }
+
+    /// Whether it is open what the file holds.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// From here on the key that came next stands where the key stands.
+    pub(super) fn settled(&mut self) {
+        self.by_next = false;
+    }
+
+    /// Looks at all of it, as it stands in the file.
+    pub(super) fn check(&mut self) -> Result<Checked, StoreError> {
+        self.settle_doubt()?;
+        let mut checked = check::all(&self.connection, &self.key);
+        if self.read_secrets().is_ok_and(|secrets| secrets != self.secrets) {
+            checked.found(None, "its rows are not those that this process wrote");
+        }
+        Ok(checked)
+    }
+
+    /// Writes a copy of it to `path`, an empty file, and looks at all of that.
+    pub(super) fn copy_to(&mut self, path: &Path) -> Result<Checked, StoreError> {
+        self.settle_doubt()?;
+        let to = path.to_str().ok_or_else(|| StoreError::Setup(format!("`{}` is not UTF-8", path.display())))?;
+        self.connection.execute("VACUUM INTO ?1", [to]).map_err(|error| file::fault(path, &error))?;
+        Ok(check::all(&file::connect(path)?, &self.key))
     }
 
     fn settle_doubt(&mut self) -> Result<(), StoreError> {
@@ -238,87 +345,17 @@ impl Books {
     }
 }
 
-/// What is written as the value of a version.
-enum Value {
-    None,
-    /// What stands there; this is its wrapped key.
-    Same(Vec<u8>),
-    New(Sealed),
-}
-
-impl Value {
-    fn wrapped(&self) -> Option<&[u8]> {
-        match self {
-            Self::None => None,
-            Self::Same(wrapped) => Some(wrapped),
-            Self::New(sealed) => Some(&sealed.wrapped),
-        }
-    }
-}
-
-fn write_rows<'a>(
-    connection: &'a mut Connection,
-    name: &StoredName,
-    versions: &[(&Version, Value)],
-    tag: &Tag,
-) -> rusqlite::Result<Transaction<'a>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let kept = versions.iter().map(|(version, _)| version.id.as_str()).collect::<Vec<_>>();
-    let kept = serde_json::to_string(&kept).unwrap_or_default();
-    let forget = "DELETE FROM version WHERE name = ?1 AND id NOT IN (SELECT value FROM json_each(?2))";
-    transaction.execute(forget, params![name.as_str(), kept])?;
-    for (nth, (version, value)) in (1_i64..).zip(versions.iter().rev()) {
-        write_row(&transaction, name, nth, version, value)?;
-    }
-    transaction.execute("INSERT OR REPLACE INTO secret VALUES (?1, ?2)", params![name.as_str(), tag])?;
-    Ok(transaction)
-}
-
-fn write_row(
-    transaction: &Transaction<'_>,
-    name: &StoredName,
-    nth: i64,
-    version: &Version,
-    value: &Value,
-) -> rusqlite::Result<usize> {
-    let (name, id, attempt) = (name.as_str(), version.id.as_str(), version.attempt.as_str());
-    let (stages, notes, created) =
-        (version.stages.to_string(), bind::notes_text(&version.notes), version.created.micros());
-    let (wrapped, text) = match value {
-        Value::Same(_) => {
-            let update = "UPDATE version SET nth = ?3, stages = ?4, notes = ?5 WHERE name = ?1 AND id = ?2";
-            return transaction.execute(update, params![name, id, nth, stages, notes]);
-        }
-        Value::None => (None, None),
-        Value::New(sealed) => (Some(&sealed.wrapped), Some(&sealed.text)),
-    };
-    let insert = "INSERT OR REPLACE INTO version VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    transaction.execute(insert, params![name, nth, id, stages, attempt, notes, created, wrapped, text])
-}
-
-type RawRow = (String, String, String, String, i64, Option<Vec<u8>>);
-
-fn parse_row((id, stages, attempt, notes, created, wrapped): RawRow) -> Result<Row, StoreError> {
-    let version = Version {
-        id: id.parse()?,
-        stages: stages.parse()?,
-        attempt: attempt.parse()?,
-        notes: bind::parse_notes(&notes)?,
-        created: Wall::from_micros(created),
-        filled: wrapped.is_some(),
-    };
-    Ok((version, wrapped))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::SystemRandom;
     use crate::store::{Attempt, Notes, VersionId};
+    use crate::time::Wall;
 
     fn books(folder: &tempfile::TempDir) -> Books {
         let key = SealKey::derive(&Secret::new(vec![1; 32]), "store").unwrap();
-        Books::open(Locked::take(&folder.path().join("store.db")).unwrap(), key, Arc::new(SystemRandom)).unwrap()
+        let lock = Locked::take(&folder.path().join("store.db")).unwrap();
+        Books::open(lock, Keys { now: key, next: None }, Arc::new(SystemRandom)).unwrap()
     }
 
     fn put(books: &mut Books, name: &StoredName, bytes: usize) -> Result<VersionId, StoreError> {

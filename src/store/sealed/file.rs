@@ -84,29 +84,15 @@ impl Locked {
         if !self.exists() {
             self.make(fill)?;
         }
-        let metadata = self.path.symlink_metadata().map_err(|error| cannot("look at", &self.path, &error))?;
-        if !metadata.is_file() {
-            let what = format!("`{}` is not a file: give the store another path", self.path.display());
-            return Err(StoreError::Setup(what));
-        }
-        let owned = Owned { mode: metadata.mode(), uid: metadata.uid() };
-        check_file(&self.path, owned, our_uid(), Readers::Owner)?;
-        let opened = open(&self.path).and_then(|connection| configure(&connection).map(|()| connection));
-        let connection = opened.map_err(|error| fault(&self.path, &error))?;
-        self.check_schema(&connection)?;
-        Ok(connection)
+        connect(&self.path)
     }
 
     fn make(&self, fill: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreError> {
         let beside = self.path.with_added_extension("new");
-        let mut journal = self.path.as_os_str().to_owned();
-        journal.push("-journal");
+        let journal = journal_of(&self.path);
         // SQLite would play a journal that a lost store left behind into the new one.
-        for left in [beside.as_path(), Path::new(&journal)] {
-            match std::fs::remove_file(left) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot("remove", left, &error)),
-                Ok(()) | Err(_) => {}
-            }
+        for left in [&beside, &journal] {
+            remove(left)?;
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
         let file = file.map_err(|error| cannot("make", &beside, &error))?;
@@ -117,18 +103,41 @@ impl Locked {
         let durable = renamed.and_then(|()| durable::sync_folder(folder_of(&self.path)));
         durable.map_err(|error| cannot("make", &self.path, &error))
     }
+}
 
-    fn check_schema(&self, connection: &Connection) -> Result<(), StoreError> {
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let read = || Ok((pragma("application_id")?, pragma("user_version")?));
-        match read().map_err(|error| fault(&self.path, &error))? {
-            (APPLICATION, SCHEMA) => Ok(()),
-            (APPLICATION, version) if version > SCHEMA => Err(StoreError::Setup(format!(
-                "`{}` has schema {version}, and this bursar knows {SCHEMA}: use the newer bursar that wrote it",
-                self.path.display()
-            ))),
-            _ => Err(damaged(&self.path, "it is not a sealed store")),
-        }
+/// Opens the file at `path`, which is there.
+///
+/// # Errors
+/// [`StoreError::Setup`] for its mode and a newer schema; else as the file is.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let metadata = path.symlink_metadata().map_err(|error| cannot("look at", path, &error))?;
+    if !metadata.is_file() {
+        let what = format!("`{}` is not a file: give the store another path", path.display());
+        return Err(StoreError::Setup(what));
+    }
+    let owned = Owned { mode: metadata.mode(), uid: metadata.uid() };
+    check_file(path, owned, our_uid(), Readers::Owner)?;
+    let opened = open(path).and_then(|connection| configure(&connection).map(|()| connection));
+    let connection = opened.map_err(|error| fault(path, &error))?;
+    check_schema(path, &connection)?;
+    Ok(connection)
+}
+
+/// Lets SQLite undo, in the file at `path`, the change that a crash cut off, as any opening does.
+pub(super) fn undo_what_was_cut_off(path: &Path) -> rusqlite::Result<()> {
+    open(path)?.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+}
+
+fn check_schema(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let read = || Ok((pragma("application_id")?, pragma("user_version")?));
+    match read().map_err(|error| fault(path, &error))? {
+        (APPLICATION, SCHEMA) => Ok(()),
+        (APPLICATION, version) if version > SCHEMA => Err(StoreError::Setup(format!(
+            "`{}` has schema {version}, and this bursar knows {SCHEMA}: use the newer bursar that wrote it",
+            path.display()
+        ))),
+        _ => Err(damaged(path, "it is not a sealed store")),
     }
 }
 
@@ -185,16 +194,40 @@ pub(super) fn fault(path: &Path, error: &rusqlite::Error) -> StoreError {
 /// The file is not what was written.
 pub(super) fn damaged(path: &Path, what: &str) -> StoreError {
     StoreError::Damaged(format!(
-        "`{}`: {what}; restore the store and its key from a backup, or put the secret anew",
+        "`{}`: {what}; `bursar store check` tells what else is, `bursar store restore` puts a backup in its place",
         path.display()
     ))
 }
 
-fn cannot(do_what: &str, path: &Path, error: &io::Error) -> StoreError {
+/// Where SQLite notes how to undo what is being changed in the file at `path`.
+pub(super) fn journal_of(path: &Path) -> PathBuf {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    journal.into()
+}
+
+/// Makes an empty file at `path` that is its owner's alone, in place of what was left there.
+pub(super) fn make_empty(path: &Path) -> Result<File, StoreError> {
+    for left in [path, &journal_of(path)] {
+        remove(left)?;
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| cannot("make", path, &error))
+}
+
+/// Removes the file at `path`, if there is one.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path, &error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+pub(super) fn cannot(do_what: &str, path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("cannot {do_what} `{}`: {error}", path.display()))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

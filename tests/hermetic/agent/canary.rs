@@ -1,6 +1,7 @@
 //! X3 from outside: a canary driven through every path that there is comes out nowhere but where it belongs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -167,6 +168,43 @@ async fn operate(rig: &Rig, seen: &mut Seen) {
     }
     let output = rig.run(&["--json", "status"]).await;
     seen.add("status", [output.stdout, output.stderr].concat());
+    upkeep(rig, seen).await;
+}
+
+/// The store as a whole, and secrets on their way into it: what succeeds and what fails.
+async fn upkeep(rig: &Rig, seen: &mut Seen) {
+    let mounted = tempfile::tempdir().unwrap();
+    for (name, mode) in [("good", 0o600), ("open", 0o644)] {
+        fs::write(mounted.path().join(name), SECRET).unwrap();
+        fs::set_permissions(mounted.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mounted = mounted.path().to_str().unwrap();
+    // What is no key may be a secret that was mistaken for one.
+    seen.add("rekey", rig.operate("POST", "/stores/local/rekey", SECRET).await.body);
+    seen.add("copy", rig.operate("POST", &format!("/secrets/local/{SECRET}%22?from={SECRET}"), SECRET).await.body);
+    let backup = rig.path("backup.db");
+    let versions = rig.run(&["--json", "secret", "versions", "local/good"]).await.stdout;
+    seen.add("versions", versions);
+    for arguments in [
+        &["secret", "import", "--from", mounted, "local", "--dry-run"][..],
+        &["secret", "import", "--from", mounted, "local"],
+        &["--json", "secret", "import", "--from", mounted, "local"],
+        &["secret", "import", "--from", "local", "local/again"],
+        &["secret", "import", "--from", "local", "nowhere"],
+        &["secret", "retire", "local/good", "--version", "none"],
+        &["store", "rekey", "local"],
+        &["store", "rekey", "local", "--key-credential"],
+        &["store", "rekey", "nowhere"],
+        &["store", "backup", "local", "--out", backup.to_str().unwrap()],
+        &["store", "backup", "local", "--out", "/nonexistent/backup"],
+        &["store", "check", "local"],
+        &["--json", "store", "check", "nowhere"],
+        &["store", "restore", "local", "--from", backup.to_str().unwrap()],
+    ] {
+        let output = rig.run(arguments).await;
+        let said = [output.stdout, output.stderr].concat();
+        seen.add(arguments[..2].join(" "), String::from_utf8(said).unwrap().replace(mounted, ""));
+    }
 }
 
 /// What is said to those who read the canary from its store, apart from the one reply in which it belongs.

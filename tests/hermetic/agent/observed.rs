@@ -329,6 +329,23 @@ async fn a_collector_gets_the_steps_of_a_request_below_the_caller_s_span_and_no_
 }
 
 #[tokio::test]
+async fn a_collector_gets_the_steps_of_a_read_and_no_value() {
+    let (address, mut heard) = collector("200 OK").await;
+    let mut plan = Plan::with_a_secret();
+    plan.tables.push_str(&format!("[telemetry]\notlp = \"http://{address}\"\n"));
+    let rig = plan.raise().await;
+    assert_eq!(rig.operate("PUT", "/secrets/api-key", "the-value-of-the-rig").await.status, 200);
+    let reply = super::wire::ask(&rig.socket("checkout"), super::wire::get("/secret/api-key")).await;
+    assert_eq!(reply.status, 200);
+    let (_, body) = within(heard.recv()).await.unwrap();
+    let names: Vec<_> = spans(&body).iter().map(|span| span["name"].clone()).collect();
+    assert_eq!(names, ["secret", "attest", "judge", "obtain", "record"]);
+    let said = body.to_string();
+    assert!([reply.text("version").as_str(), "\"api-key\""].iter().all(|noted| said.contains(noted)), "{said}");
+    assert!(!said.contains("the-value-of-the-rig"));
+}
+
+#[tokio::test]
 async fn a_collector_that_fails_costs_traces_and_no_request() {
     let (address, mut heard) = collector("503 Service Unavailable").await;
     let tables = format!("[telemetry]\notlp = \"http://{address}\"\n{ABOUT}");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::rig::{Plan, Rig, SECRET_VALUE};
-use super::wire::{Wire, ask, eventually, get, within};
+use super::wire::{Wire, ask, eventually, get, request, within};
 
 /// How many listen at once.
 const LISTENERS: usize = 1_000;
@@ -170,6 +170,28 @@ async fn a_thousand_listeners_all_hear_and_take_little_and_one_that_does_not_rea
     assert!(grown < 64 << 10, "{grown} KiB for {LISTENERS} listeners");
     drop((wires, deaf));
     eventually("all gone", async || (metric(&rig, "bursar_event_listeners").await == Some(0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_read_is_dropped_and_holds_up_nobody() {
+    const EVENTS: usize = 1_500;
+    let rig = Plan::with_a_secret().raise_with_a_secret().await;
+    let (mut deaf, mut attentive) = (listening(&rig, "checkout").await, listening(&rig, "checkout").await);
+    let before = rig.resident_kib();
+    let revoke = request("POST", "/providers/stripe/revoke", "Bursar: 1\r\n", "");
+    let mut operator = Wire::to(&rig.admin()).await;
+    for _ in 0..EVENTS {
+        assert_eq!(operator.ask(&revoke).await.unwrap().status, 200);
+        assert!(attentive.until("event: revoked").await.is_some());
+    }
+    assert!(rig.resident_kib() < before + (16 << 10));
+    let mut heard = 0;
+    while deaf.until("event: revoked").await.is_some() {
+        heard += 1;
+    }
+    assert!(heard < EVENTS, "what it did not take was not kept for it");
+    eventually("its place is free", async || (metric(&rig, "bursar_event_listeners").await == Some(1)).then_some(()))
+        .await;
 }
 
 #[tokio::test]
