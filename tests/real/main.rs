@@ -5,6 +5,8 @@ mod agent;
 mod clients;
 mod clocks;
 mod jose;
+#[path = "../matrix/mod.rs"]
+mod matrix;
 mod oauth;
 mod openbao;
 mod outage;
@@ -12,5 +14,6 @@ mod peers;
 mod proofs;
 mod proofs_agent;
 mod rig;
+mod rotated_clients;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;
