@@ -8,7 +8,7 @@
 // Who proves itself by a certificate comes by another port, which the metadata names (RFC 8705 §5): the first asks for none.
 //
 // admin:  PUT    /clients/<id>  {"client_secret": "new", "also": ["old"]}   merged into the client; `also` works too, until the next PUT
-//                                                        an id that is not there yet is a new client
+//                                                        an id that is not there yet is a new client; `kept_ms`: for how long its key set is kept
 //         PUT    /faults        {"status", "headers", "body", "delay_ms", "reset", "times", "path"}   instead of an answer; an empty body ends it
 //         GET    /requests      how many requests the token endpoint has had, faults included
 import { createServer } from 'node:http';
@@ -39,15 +39,17 @@ const records = new Map([
   client('rs', 'rs-secret', 'client_secret_basic'),
 ].map((it) => [`Client:${it.client_id}`, it]));
 
+let reads = 0;
 // Everything in one map, so that a client can be changed between two requests.
 class Adapter {
   constructor(kind) { this.kind = kind; }
   async upsert(id, record) { records.set(`${this.kind}:${id}`, record); }
   async find(id) {
     const record = structuredClone(records.get(`${this.kind}:${id}`));
-    // What is fetched from a jwks_uri is kept for a minute, with the client as it was read: here for half a second.
-    if (this.kind === 'Client' && record?.jwks_uri) record.client_name = `${Math.floor(Date.now() / 500)}`;
-    return record;
+    if (this.kind !== 'Client' || !record?.jwks_uri) return record;
+    // What is fetched from a jwks_uri is kept for a minute, with the client as it was read. Here it is read as another.
+    const { kept_ms, ...client } = record;
+    return { ...client, client_name: `${kept_ms ? Math.floor(Date.now() / kept_ms) : (reads += 1)}` };
   }
   async destroy(id) { records.delete(`${this.kind}:${id}`); }
   async findByUid() {}
