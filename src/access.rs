@@ -26,6 +26,17 @@ pub struct Workload {
     pub facts: Arc<[(&'static str, Box<str>)]>,
 }
 
+impl Workload {
+    /// The workload for which the configuration has a file delivered: nobody asks, so `delivery`, the entry's name, is the
+    /// one fact. `uid` will own the file.
+    ///
+    /// Called where a delivery is attested, and nowhere else: `tests/house.rs` lists the place.
+    #[must_use]
+    pub(crate) fn of_delivery(name: Name, uid: u32, delivery: &Name) -> Self {
+        Self { name, role: Role::Workload, uid, facts: Arc::new([("delivery", delivery.as_str().into())]) }
+    }
+}
+
 /// The two kinds of principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

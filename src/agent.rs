@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod deliveries;
 mod offline;
 mod owner;
 mod providers;
@@ -31,6 +32,7 @@ use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Start};
 use crate::broker::{Broker, Reread, tell_of_changes};
 use crate::config::{Read, Settings, meant};
 use crate::crypto::{Random, SystemRandom};
+use crate::deliver::{Deliverer, keep_delivered};
 use crate::fault::{Fault, Faults};
 use crate::kept;
 use crate::name::Name;
@@ -218,14 +220,19 @@ impl Agent {
                 pages: Mutex::default(),
             },
             log,
+            deliveries: watch::Sender::default(),
             in_force: Mutex::new(read.settings.clone()),
         };
+        let delivered = reader.deliveries.subscribe();
+        let deliveries = book.deliveries.clone().into();
         let (rules, draft) = reader.rules(&read, book)?;
-        reader.enact(read.settings.clone(), draft);
+        reader.enact(read.settings.clone(), draft, deliveries);
         let reread: Arc<dyn Reread> = Arc::new(reader);
-        let broker = Broker::new(rules, journal.clone(), Arc::clone(&clock), random, reread).traced(tracer);
+        let broker =
+            Broker::new(rules, journal.clone(), Arc::clone(&clock), Arc::clone(&random), reread).traced(tracer);
         let broker = Arc::new(broker.rotating(Arc::clone(&rotation)));
         drop(hears.set(Arc::downgrade(&broker)));
+        let deliverer = Deliverer { broker: Arc::clone(&broker), clock: Arc::clone(&clock), random, wanted: delivered };
 
         let (drain, draining) = watch::channel(false);
         let shared = Shared {
@@ -252,6 +259,7 @@ impl Agent {
         background.spawn(restate_in_each_segment(journal.clone(), broker.rules().shelf.stores.clone()));
         background.spawn(keep_ahead(engine, move || of_the_moment.rules().providers.values().cloned().collect()));
         background.spawn(kept::keep_ahead(Arc::clone(broker.kept())));
+        background.spawn(keep_delivered(deliverer));
         background.spawn(tell_of_changes(Arc::clone(&broker)));
         rotation.wait_for_recall();
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));

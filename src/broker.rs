@@ -10,6 +10,7 @@
 
 mod case;
 mod catalogue;
+mod delivery;
 mod listener;
 mod metrics;
 mod refused;
@@ -31,8 +32,8 @@ use tokio::time::timeout;
 use crate::access::{Access, Action, Audiences, Permit, Resource, Role, Scopes, SecretId};
 use crate::account::{Lease, Terms};
 use crate::audit::{
-    Actor, DecisionId, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal, Reload, Standing,
-    TraceId,
+    Actor, DecisionId, DeliveryAct, Effect, Intent, Journal, Noted, Outcome, OutcomeOf, Receipt, Record, Refusal,
+    Reload, Standing, TraceId,
 };
 use crate::crypto::Random;
 use crate::events::{Bus, What};
@@ -54,6 +55,8 @@ use case::Case;
 use seats::Seats;
 
 pub use catalogue::{About, BudgetStatus, EndpointStatus, ProviderStatus, Readiness};
+use delivery::Board;
+pub use delivery::{DeliveryState, DeliveryStatus, Handover, Mark, Order, Want};
 pub use listener::{Listener, News, Subject};
 use metrics::Counts;
 pub use refused::{Done, Refused, Why};
@@ -122,6 +125,7 @@ pub struct Broker {
     tracer: Tracer,
     events: Bus,
     kept: Arc<kept::Engine>,
+    deliveries: Board,
     rotation: Option<Arc<rotation::Engine>>,
 }
 
@@ -173,7 +177,7 @@ impl Broker {
         reread: Arc<dyn Reread>,
     ) -> Self {
         let (reloading, requests, draining, renewed, waiting) = Default::default();
-        let (listening, counts, tracer) = Default::default();
+        let (listening, counts, tracer, deliveries) = Default::default();
         let rules = ArcSwap::from_pointee(rules);
         let events = Bus::default();
         let kept = Arc::new(kept::Engine::new(Arc::clone(&clock), Arc::clone(&random), events.clone()));
@@ -193,6 +197,7 @@ impl Broker {
             tracer,
             events,
             kept,
+            deliveries,
             rotation: None,
         }
     }
@@ -337,13 +342,47 @@ impl Broker {
     pub async fn listen(self: &Arc<Self>, peer: &Arc<Peer>) -> Result<Listener, Refused> {
         let began = self.clock.now();
         let rules = self.rules.load_full();
-        let case = Case { broker: self, peer, action: Action::Secret, trace: None };
+        let case = Case { broker: self, peer: &**peer, action: Action::Secret, trace: None };
 
         let who = case.attest(&rules, Role::Workload).await?;
         case.within_its_rate(&rules, &who, began).await?;
         let seat = case.seat(&self.listening, &who).await?;
         let (hearing, draining) = (self.events.listen(), self.draining.subscribe());
         Ok(Listener { broker: Arc::clone(self), peer: Arc::clone(peer), hearing, heard: None, draining, _seat: seat })
+    }
+
+    /// Hands the deliverer what the configuration has delivered, where policy allows it and anything of it differs from
+    /// `before`. The configuration says who is meant; each value is judged and recorded as if that workload had asked.
+    ///
+    /// # Errors
+    /// [`Refused`], with the record of it where there is one.
+    pub async fn deliver(
+        &self,
+        order: &Order,
+        wants: &[Want],
+        before: Option<&[Mark]>,
+    ) -> Result<Option<Handover>, Refused> {
+        let rules = self.rules.load_full();
+        let mut leases = Vec::with_capacity(wants.len());
+        for want in wants {
+            let began = self.clock.now();
+            let case = Case { broker: self, peer: order, action: want.action(), trace: None };
+
+            let who = case.attest(&rules, Role::Workload).await?;
+            let lease = case.wanted(&rules, who, want, began).await?;
+            leases.push((case, lease, began));
+        }
+        let marks = leases.iter().map(|(_, lease, _)| Mark::of(lease.account().terms));
+        if before.is_some_and(|before| marks.eq(before.iter().cloned())) {
+            // Nothing leaves, so there is nothing to record.
+            return Ok(None);
+        }
+        let intent = self.announce(order, DeliveryAct::Deliver).await?;
+        let mut values = Vec::with_capacity(leases.len());
+        for (case, lease, began) in leases {
+            values.push(case.released(lease, began).await?);
+        }
+        Ok(Some(Handover { intent, values }))
     }
 
     /// Whether this peer may put a secret: asked before its value is read, and again by [`Self::put`] when it is there.

@@ -39,6 +39,7 @@ pub mod broker;
 
 // ── floor 5, the door
 pub mod api;
+pub mod deliver;
 
 // ── floor 6, the roof
 pub mod agent;

@@ -32,7 +32,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 38] = [
+pub const TARGETS: [Target; 39] = [
     target("token_form", api::token_form, QUICK),
     target("secret_query", api::secret_query, QUICK),
     target("secret_member", store::secret_member, QUICK),
@@ -67,6 +67,7 @@ pub const TARGETS: [Target; 38] = [
     target("scenarios", policy::scenarios, SLOW),
     target("store_key", store::store_key, QUICK),
     target("line_end", store::line_end, QUICK),
+    target("aws_book", store::aws_book, QUICK),
     target("openbao_answer", store::openbao_answer, QUICK),
     target("store_notes", store::store_notes, QUICK),
     target("store_words", store::store_words, QUICK),

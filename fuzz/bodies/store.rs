@@ -2,6 +2,7 @@
 
 use bursar::kept::member_of;
 use bursar::secret::Secret;
+use bursar::store::aws::book::{Book as AwsBook, Face};
 use bursar::store::files::without_line_end;
 use bursar::store::key;
 use bursar::store::openbao::answer;
@@ -38,6 +39,27 @@ pub fn store_notes(bytes: &[u8]) {
         assert!((1..=32).contains(&key.len()) && value.len() <= 512 && !value.chars().any(char::is_control));
     }
     let _ = (notes.lease_ends(), notes.promoted());
+}
+
+/// The book of a secret at AWS: no error repeats it, one that is read is written as it reads, and stays one whatever labels
+/// the secret shows.
+pub fn aws_book(bytes: &[u8]) {
+    let name = || "n".parse().unwrap();
+    let mut book = match AwsBook::read(name(), bytes) {
+        Ok(book) => book,
+        Err(error) => return assert!(error.to_string().len() < 400 && !error.to_string().contains("hunter2")),
+    };
+    let text = book.text().unwrap();
+    let again = AwsBook::read(name(), text.expose()).unwrap();
+    assert_eq!(again.versions(), book.versions());
+    assert!(again.text().unwrap().matches(text.expose()));
+    let ids: Vec<_> = book.versions().unwrap().iter().map(|version| version.id.to_string()).collect();
+    let any = |nth: usize| ids.get(usize::from(bytes[nth % bytes.len()]) % (ids.len() + 1)).cloned();
+    let stranger = |id: Option<String>| id.or_else(|| Some("0f0e0d0c-0b0a-4908-8706-050403020100".to_owned()));
+    let face = Face { current: stranger(any(0)), previous: any(1), pending: any(2), reserved: any(3) };
+    let created = face.current.iter().cloned().map(|id| (id, bursar::time::Wall::default())).collect();
+    book.see(&face, &created).unwrap();
+    book.versions().unwrap();
 }
 
 /// What OpenBao answers: no error repeats it, and a book that is read is written as it reads.

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
+use super::deliveries;
 use super::providers::{self, Providers};
 use super::rotations::{self, Tools};
 use crate::audit::archive;
 use crate::broker::{Renewed, Reread, Rules};
 use crate::config::meant::SecretRef;
 use crate::config::{self, Read, Report, Settings, reload};
+use crate::deliver::Delivery;
+use crate::deliver::engine::Deliveries;
 use crate::fault::{Fault, Faults, Place};
 use crate::peer::{Registry, has_ptrace};
 use crate::policy::{Known, Snapshot, UnknownIds};
@@ -30,6 +34,8 @@ pub struct Book {
     pub registry: Registry,
     /// What they may have.
     pub policy: Snapshot,
+    /// The files that are delivered.
+    pub deliveries: Vec<Arc<Delivery>>,
     /// What should be said although it does not stand in the way.
     pub warnings: Vec<Fault>,
 }
@@ -55,16 +61,24 @@ impl Book {
         warnings.extend(loaded.snapshot.expired(SystemClock.now().wall));
         warnings.extend(nothing_permitted(dir, &loaded.snapshot));
         warnings.extend(strange_listeners(read, &registry));
-        Ok(Self { registry, policy: loaded.snapshot, warnings })
+        let (deliveries, more) = deliveries::of(read, &registry)?;
+        warnings.extend(more);
+        Ok(Self { registry, policy: loaded.snapshot, deliveries, warnings })
     }
 
-    /// Whether this process can read the facts that workloads select on.
+    /// Whether this process can read the facts that workloads select on, and give delivered files to their owners.
     ///
     /// # Errors
-    /// A fault for every workload whose facts it cannot read.
+    /// A fault for every workload whose facts it cannot read, and every file that it cannot give away.
     pub fn refuse_missing_privilege(&self) -> Result<(), Faults> {
+        let mut faults = self.refuse_missing_ptrace();
+        deliveries::without_privilege(&self.deliveries).for_each(|fault| faults.push(fault));
+        faults.or(())
+    }
+
+    fn refuse_missing_ptrace(&self) -> Faults {
         if has_ptrace() {
-            return Ok(());
+            return Faults::default();
         }
         let fault = |name| {
             let what =
@@ -74,7 +88,7 @@ impl Book {
         };
         let mut faults = Faults::default();
         self.registry.needs_ptrace().map(fault).for_each(|fault| faults.push(fault));
-        faults.or(())
+        faults
     }
 }
 
@@ -143,6 +157,8 @@ pub(super) struct Reader {
     pub(super) rotation: Arc<rotation::Engine>,
     pub(super) tools: Tools,
     pub(super) log: Option<Log>,
+    /// Where the deliverer hears what is to be delivered.
+    pub(super) deliveries: watch::Sender<Deliveries>,
     pub(super) in_force: Mutex<Settings>,
 }
 
@@ -161,12 +177,14 @@ impl Reader {
         let book = Book::read(&read)?;
         book.refuse_missing_privilege()?;
         warnings.iter().chain(&book.warnings).for_each(|warning| tracing::warn!("{warning}"));
+        let deliveries = book.deliveries.clone().into();
         let (rules, draft) = self.rules(&read, book)?;
-        Ok(Renewed { rules, enact: Box::new(move || self.enact(read.settings, draft)) })
+        Ok(Renewed { rules, enact: Box::new(move || self.enact(read.settings, draft, deliveries)) })
     }
 
     /// From here on `settings` and what `draft` was made of are in force.
-    pub(super) fn enact(&self, settings: Settings, draft: Draft) {
+    pub(super) fn enact(&self, settings: Settings, draft: Draft, deliveries: Deliveries) {
+        self.deliveries.send_replace(deliveries);
         self.providers.keep(draft.providers);
         self.rotation.keep(draft.rotations);
         if let Some(log) = &self.log {

@@ -14,17 +14,18 @@ use crate::audit::{
 };
 use crate::broker::standing;
 use crate::config::Settings;
-use crate::config::meant::{self, OpenBao, StoreKey};
+use crate::config::meant::{self, Aws, EndpointUrl, OpenBao, StoreKey};
 use crate::crypto::Random;
 use crate::name::Name;
+use crate::store::aws::AwsStore;
 use crate::store::files::FilesStore;
 use crate::store::key::KeySource;
 use crate::store::openbao::{self, OpenBaoStore};
 use crate::store::sealed::{Locked, SealedStore};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::systemd;
 use crate::time::Clock;
-use crate::wire::tls::Tls;
+use crate::wire::tls::{Roots, Tls};
 
 /// A store that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -143,8 +144,23 @@ fn one(store: &meant::Store, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -
             Ok(Arc::new(SealedStore::open(lock, key_source(key)?, Arc::clone(clock), Arc::clone(random))?))
         }
         meant::Store::Files { path } => Ok(Arc::new(FilesStore::open(path)?)),
+        meant::Store::Aws(aws) => Ok(Arc::new(self::aws(aws, clock)?)),
         meant::Store::OpenBao(bao) => Ok(Arc::new(openbao(bao, clock, random)?)),
     }
+}
+
+fn aws(aws: &Aws, clock: &Arc<dyn Clock>) -> Result<AwsStore, StoreError> {
+    let is_plain = aws.endpoint.as_ref().is_some_and(EndpointUrl::is_plain);
+    let tls = Tls::default().config_for(&Roots::System, is_plain);
+    let tls = tls.map_err(|why| StoreError::Setup(why.to_string()))?;
+    let settings = store::aws::Settings {
+        region: aws.region.clone(),
+        endpoint: aws.endpoint.as_ref().map(|endpoint| endpoint.url().clone()),
+        prefix: aws.prefix.clone(),
+        replica_region: aws.replica_region.clone(),
+        credentials: None,
+    };
+    AwsStore::new(&settings, tls, Arc::clone(clock))
 }
 
 fn openbao(bao: &OpenBao, clock: &Arc<dyn Clock>, random: &Arc<dyn Random>) -> Result<OpenBaoStore, StoreError> {

@@ -125,12 +125,30 @@ fn lines() -> Vec<Vec<u8>> {
         let outcome = Outcome { intent: index, result, took: Duration::from_micros(2_044) };
         add(index + 1, at(second, 2_044), &body(&Record::Outcome(outcome)));
     }
+    deliver(&mut add);
     let effect = Effect::Rotate { act: Act::Set, secret: &api_key(), version: Some("01JD3Z") };
-    add(405_040, at(7_500, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
+    add(405_050, at(7_600, 0), &body(&Record::Intent(Intent { actor: Actor::Bursar, effect })));
     let result = OutcomeOf::Done { detail: "done" };
-    let outcome = Outcome { intent: 405_040, result, took: Duration::from_micros(4_100) };
-    add(405_041, at(7_500, 4_100), &body(&Record::Outcome(outcome)));
+    let outcome = Outcome { intent: 405_050, result, took: Duration::from_micros(4_100) };
+    add(405_051, at(7_600, 4_100), &body(&Record::Outcome(outcome)));
     lines
+}
+
+/// A delivery: its intent, its release, its outcome.
+fn deliver(add: &mut impl FnMut(u64, Wall, &[u8])) {
+    let who = workload(Role::Workload, "checkout", 990, &[("delivery", "checkout-key")]);
+    let delivery = "checkout-key".parse().unwrap();
+    let effect = Effect::Delivery { act: DeliveryAct::Deliver, delivery: &delivery, path: "/run/checkout/key" };
+    add(405_040, at(7_500, 0), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_041, at(7_500, 400), &secret_for(who.clone()));
+    let delivered = |intent, how, took| {
+        let result = OutcomeOf::Done { detail: how };
+        body(&Record::Outcome(Outcome { intent, result, took: Duration::from_micros(took) }))
+    };
+    add(405_042, at(7_500, 900), &delivered(405_040, "written", 480));
+    let effect = Effect::Delivery { act: DeliveryAct::Notify, delivery: &delivery, path: "/run/checkout/key" };
+    add(405_043, at(7_500, 950), &body(&Record::Intent(Intent { actor: Actor::Workload(&who), effect })));
+    add(405_044, at(7_500, 1_300), &delivered(405_043, "signalled", 41));
 }
 
 fn body(record: &Record<'_>) -> Vec<u8> {
@@ -179,9 +197,13 @@ fn release() -> Record<'static> {
 }
 
 fn secret() -> Vec<u8> {
+    secret_for(checkout())
+}
+
+fn secret_for(who: Workload) -> Vec<u8> {
     let resource = Resource::Secret("stripe-api-key".parse().unwrap());
     let (scopes, audience) = Default::default();
-    let access = Access { action: Action::Secret, resource, scopes, audience, ..access() };
+    let access = Access { who: Arc::new(who), action: Action::Secret, resource, scopes, audience };
     let terms = SecretTerms {
         version: "01JD3Z".into(),
         created: at(70, 1_000),

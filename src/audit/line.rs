@@ -279,6 +279,10 @@ fn intent(body: &mut Body<'_>, intent: &Intent<'_>) {
         Effect::Rekey { store } => of_place(body, "rekey", None, store.as_str()),
         Effect::Backup { store } => of_place(body, "backup", None, store.as_str()),
         Effect::Restore { store } => of_place(body, "restore", None, store.as_str()),
+        Effect::Delivery { act, delivery, path } => {
+            of_place(body, act.as_str(), None, delivery.as_str());
+            body.detail("path", path);
+        }
     }
 }
 

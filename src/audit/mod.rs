@@ -291,6 +291,38 @@ pub enum Effect<'a> {
         /// Which, by its name in the configuration.
         store: &'a Name,
     },
+    /// Something is done at a file that the configuration has delivered.
+    Delivery {
+        /// What.
+        act: DeliveryAct,
+        /// Which, by its name in the configuration.
+        delivery: &'a Name,
+        /// The file; at most 200 bytes as written are kept.
+        path: &'a str,
+    },
+}
+
+/// What is done at a delivered file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryAct {
+    /// It is written.
+    Deliver,
+    /// Its reader is told: by a signal or a command.
+    Notify,
+    /// It is taken away.
+    Withdraw,
+}
+
+impl DeliveryAct {
+    /// The word in records: `effect`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deliver => "deliver",
+            Self::Notify => "notify",
+            Self::Withdraw => "withdraw",
+        }
+    }
 }
 
 /// A step of a rotation, at the far side or at the store.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::seats::{Seat, Seats};
-use super::{Broker, Done, Refused, Released, Rules, VERDICT_HOLDS, Why, release};
+use super::{Broker, Done, Refused, Released, Rules, VERDICT_HOLDS, Want, Why, release};
 use crate::access::{
     self, Access, Action, Audiences, Grounds, Permit, Resource, Role, Scopes, SecretId, Verdict, Workload,
 };
@@ -13,20 +13,46 @@ use crate::audit::{Asked, Operation, Receipt, Record, Refusal, Release, TraceId,
 use crate::kept;
 use crate::name::Name;
 use crate::oauth::Ask;
-use crate::peer::Peer;
-use crate::store::{Place, StoreError};
+use crate::peer::{Peer, Registry, Unidentified};
+use crate::store::{Place, StoreError, Which};
 use crate::time::Moment;
 use crate::token::{Provider, Unobtained};
 
+/// Who asks: a peer, by what the kernel says of it; or the configuration, for a program that cannot ask.
+pub(super) trait Asker: Sync {
+    /// Whose refusals its refusals count as.
+    fn uid(&self) -> u32;
+    /// Who it is now.
+    fn attest(
+        &self,
+        registry: &Registry,
+        role: Role,
+    ) -> impl Future<Output = Result<Arc<Workload>, Unidentified>> + Send;
+}
+
+impl Asker for Peer {
+    fn uid(&self) -> u32 {
+        Self::uid(self)
+    }
+
+    fn attest(
+        &self,
+        registry: &Registry,
+        role: Role,
+    ) -> impl Future<Output = Result<Arc<Workload>, Unidentified>> + Send {
+        Self::attest(self, registry, role)
+    }
+}
+
 /// One request on its way: the steps, each of which records its own refusal.
-pub(super) struct Case<'a> {
+pub(super) struct Case<'a, A = Peer> {
     pub(super) broker: &'a Broker,
-    pub(super) peer: &'a Peer,
+    pub(super) peer: &'a A,
     pub(super) action: Action,
     pub(super) trace: Option<TraceId>,
 }
 
-impl Case<'_> {
+impl<A: Asker> Case<'_, A> {
     /// Who asks, by what the kernel says now.
     pub(super) async fn attest(&self, rules: &Rules, role: Role) -> Result<Arc<Workload>, Refused> {
         match self.peer.attest(&rules.registry, role).await {
@@ -178,6 +204,43 @@ impl Case<'_> {
                 Err(self.refuse_permitted(&permit, why.into(), &detail).await)
             }
         }
+    }
+
+    /// What a delivery wants, if policy allows it.
+    pub(super) async fn wanted(
+        &self,
+        rules: &Rules,
+        who: Arc<Workload>,
+        want: &Want,
+        now: Moment,
+    ) -> Result<Lease, Refused> {
+        match want {
+            Want::Secret(name) => {
+                let access = self.entry(rules, who, name.as_str()).await?;
+                let permit = self.judge(rules, access, now).await?;
+                self.unlocked(self.broker.kept.obtain(permit, &rules.shelf, &Which::Current).await).await
+            }
+            Want::Token { provider, scopes, audience } => {
+                let provider = self.provider(rules, &who, provider.as_str()).await?;
+                let access = self.listed(rules, who, provider, scopes.clone(), audience.clone()).await?;
+                let permit = self.judge(rules, access, now).await?;
+                let lease = self.obtained(provider.obtain(permit, Duration::ZERO).await).await?;
+                self.renewable(lease).await
+            }
+        }
+    }
+
+    /// The lease, if it says when it ends: a file cannot be renewed in time that may end at any moment.
+    async fn renewable(&self, lease: Lease) -> Result<Lease, Refused> {
+        let account = lease.account();
+        if account.terms.expires().is_some() {
+            return Ok(lease);
+        }
+        let what =
+            "the provider does not say how long its tokens live: set `lifetime_if_missing` to have one delivered";
+        let asked = Some(Asked::of(account.access));
+        let why = Why::InvalidRequest(what.into());
+        Err(self.refuse(Some(&account.access.who), asked, Some((account.grounds, None)), why, what).await)
     }
 
     /// What leaves, once the record of it is durable.

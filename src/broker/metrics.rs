@@ -207,6 +207,7 @@ impl Broker {
         page.single(&WAITING, self.waiting.taken());
         page.single(&LISTENING, self.listening.taken());
         providers(&rules, page);
+        self.deliveries.write(page);
         self.store_metrics(&rules, page);
         self.journal_metrics(page);
         page.single(&UNTRACED, self.tracer.dropped().map_or(0, |dropped| dropped.get()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::{self, ProviderStatus};
+use super::delivery::DeliveryStatus;
 use super::{Broker, Rules};
 use crate::access::{Action, Resource, Role, SecretId, Workload};
 use crate::audit::Journal;
@@ -34,6 +35,8 @@ pub struct Status {
     pub providers: Vec<ProviderStatus>,
     /// The stores, by name.
     pub stores: Vec<Name>,
+    /// The files that are delivered, by name.
+    pub deliveries: Vec<DeliveryStatus>,
     /// The log.
     pub log: LogStatus,
     /// The secrets that workloads may read, by name.
@@ -146,6 +149,7 @@ impl Status {
             rules: rules.policy.rules().len(),
             providers: catalogue::of(broker, rules),
             stores: rules.shelf.stores.keys().cloned().collect(),
+            deliveries: broker.deliveries.all(),
             log: LogStatus::of(&broker.journal, broker.clock.now().boot),
             secrets: secrets(broker, rules),
             memory: MemoryStatus::now(),

@@ -52,8 +52,16 @@ pub(super) fn into_file(globals: &Globals, call: Call, file: &mut File) -> Resul
 }
 
 fn ask(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
-    let answered = runtime()?.block_on(call.send(socket));
-    answered.map_err(|why| unanswered(globals, socket, &why, shut_out_help))
+    runtime()?.block_on(asked(globals, socket, call, shut_out_help))
+}
+
+/// The same as [`as_application`], where there is a runtime already.
+pub(super) async fn asked_as_application(globals: &Globals, call: Call) -> Result<Answer, Trouble> {
+    asked(globals, &globals.socket(), call, SHUT_OUT).await
+}
+
+async fn asked(globals: &Globals, socket: &Path, call: Call, shut_out_help: &str) -> Result<Answer, Trouble> {
+    call.send(socket).await.map_err(|why| unanswered(globals, socket, &why, shut_out_help))
 }
 
 fn unanswered(globals: &Globals, socket: &Path, why: &NoAnswer, shut_out_help: &str) -> Trouble {

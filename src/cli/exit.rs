@@ -17,6 +17,8 @@ pub enum Exit {
     Unavailable,
     /// 5: there is evidence of tampering.
     Tampering,
+    /// That of a program that was run.
+    Of(u8),
 }
 
 impl Exit {
@@ -30,6 +32,7 @@ impl Exit {
             Self::Refused => 3,
             Self::Unavailable => 4,
             Self::Tampering => 5,
+            Self::Of(code) => code,
         }
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod dev;
 mod editor;
 mod excerpt;
+mod exec;
 mod exit;
 mod globals;
 mod import;
@@ -56,6 +57,7 @@ enum Verb {
     Check(check::Check),
     Token(token::Token),
     Secret(secret::Secret),
+    Exec(exec::Exec),
     Store(store::Store),
     Whoami(whoami::Whoami),
     Status(status::Status),
@@ -90,8 +92,9 @@ pub fn command() -> clap::Command {
 }
 
 /// The sockets that a verb does not ask: every verb takes both, as they may stand before it, and its help is silent on these.
-const IDLE: [(&str, &[&str]); 16] = [
+const IDLE: [(&str, &[&str]); 17] = [
     ("token", &["admin_socket"]),
+    ("exec", &["admin_socket"]),
     ("whoami", &["admin_socket"]),
     ("secret", &["socket"]),
     ("store", &["socket"]),
@@ -123,6 +126,7 @@ impl Cli {
             Verb::Check(verb) => verb.run(&globals),
             Verb::Token(verb) => verb.run(&globals),
             Verb::Secret(verb) => verb.run(&globals),
+            Verb::Exec(verb) => verb.run(&globals),
             Verb::Store(verb) => verb.run(&globals),
             Verb::Whoami(verb) => verb.run(&globals),
             Verb::Status(verb) => verb.run(&globals),
@@ -199,6 +203,8 @@ mod tests {
             "secret import --from vault local/from-vault",
             "secret retire local/stripe-client --version 01JD-3Z",
             "secret accept local",
+            "exec --env A=secret:db --env B=file:c --file c=token:stripe:charges:read --on-change restart -- env",
+            "exec --template a.j2=a.conf --on-change signal:HUP --wait 30s -- sh -c true",
             "store rekey local",
             "store rekey local --key /etc/bursar/new.key",
             "store rekey local --key-credential",
@@ -227,9 +233,17 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_said_with_the_code_for_it() {
-        for line in
-            ["", "tokn", "token", "token UPPER", "token stripe --min-ttl 5", "secret put", "audit query nonsense"]
-        {
+        for line in [
+            "",
+            "tokn",
+            "token",
+            "token UPPER",
+            "token stripe --min-ttl 5",
+            "secret put",
+            "audit query nonsense",
+            "exec",
+            "exec --env A=b -- env",
+        ] {
             let words = line.split(' ').filter(|word| !word.is_empty());
             let error = Cli::try_parse_from(std::iter::once("bursar").chain(words)).unwrap_err();
             assert!(error.use_stderr(), "{line}");

@@ -44,10 +44,12 @@ pub fn check(file: &Path, further: &[Further<'_>]) -> (Option<Read>, Report) {
     (Some(read), report.sorted())
 }
 
-fn counts(read: &Read) -> [(&'static str, usize); 4] {
-    let Settings { providers, stores, secrets, .. } = &read.settings;
+fn counts(read: &Read) -> impl Iterator<Item = (&'static str, usize)> {
+    let Settings { providers, stores, secrets, deliveries, .. } = &read.settings;
     let files = read.places.files().count();
     [("files", files), ("providers", providers.len()), ("stores", stores.len()), ("secrets", secrets.len())]
+        .into_iter()
+        .chain((!deliveries.is_empty()).then_some(("delivered files", deliveries.len())))
 }
 
 impl Report {

@@ -111,6 +111,8 @@ impl Host<'_> {
                     );
                 }
             }
+            // Who we are there is found at the first request, where AWS's own tools look.
+            Store::Aws(_) => {}
             Store::OpenBao(bao) => {
                 if let Some(file) = &bao.ca_file {
                     self.certificates(&format!("{entry}.ca_file"), file);

@@ -20,7 +20,8 @@ use crate::store::openbao;
 pub use super::said::{Format, Level};
 pub use crate::account::Encoding;
 pub use crate::audit::Durability;
-pub use crate::broker::About;
+pub use crate::broker::{About, Want};
+pub use crate::deliver::Then;
 pub use crate::oauth::assertion::{KeyId, Signing};
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub providers: BTreeMap<Name, Provider>,
     /// Secrets that have a name of their own.
     pub secrets: BTreeMap<Name, Secret>,
+    /// Files for programs that cannot ask.
+    pub deliveries: BTreeMap<Name, Delivery>,
     /// The audit log.
     pub audit: Audit,
     /// Where `/metrics` is served over HTTP: an address of this host alone.
@@ -130,6 +133,8 @@ pub enum Store {
         /// The directory.
         path: PathBuf,
     },
+    /// AWS Secrets Manager.
+    Aws(Box<Aws>),
     /// OpenBao, or HashiCorp Vault: KV version 2.
     OpenBao(Box<OpenBao>),
 }
@@ -139,10 +144,23 @@ impl Store {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let bao = match self {
             Self::OpenBao(bao) => Some(bao),
-            Self::Sealed { .. } | Self::Files { .. } => None,
+            Self::Sealed { .. } | Self::Files { .. } | Self::Aws(_) => None,
         };
         bao.into_iter().flat_map(|bao| bao.ca_file.as_deref().into_iter().chain([bao.login_file()]))
     }
+}
+
+/// AWS Secrets Manager. Who we are there is found where AWS's own tools look for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The region.
+    pub region: String,
+    /// Another endpoint than the region's.
+    pub endpoint: Option<EndpointUrl>,
+    /// What the names of our secrets begin with; may be empty.
+    pub prefix: String,
+    /// Where secrets are read while the region cannot answer.
+    pub replica_region: Option<String>,
 }
 
 /// A KV engine of OpenBao.
@@ -321,6 +339,47 @@ impl Rotator {
                 ClientSecretBy::TwoSecrets(_) => true,
                 ClientSecretBy::Registration { exclusive, .. } => exclusive,
             },
+        }
+    }
+}
+
+/// A file for a program that cannot ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// For whom.
+    pub workload: Name,
+    /// The file: absolute.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner: a user name or a uid; none: the agent's own.
+    pub owner: Option<String>,
+    /// Its group: a group name or a gid; none: the agent's own.
+    pub group: Option<String>,
+    /// What stands in it.
+    pub content: Delivered,
+    /// How its reader is told.
+    pub then: Option<Then>,
+    /// Whether it is taken away when policy does not allow it any more.
+    pub remove_if_denied: bool,
+}
+
+/// What stands in a delivered file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// One value, and nothing else.
+    One(Want),
+    /// What the template in this file gives.
+    Template(PathBuf),
+}
+
+impl Delivered {
+    /// The file of the template, if it is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&Path> {
+        match self {
+            Self::One(_) => None,
+            Self::Template(file) => Some(file),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! This is the one place where a default stands; the schema, the documentation and the example derive from
 //! it. A key or value marked `x-later` belongs to the format and is refused: its effect is not built yet.
 
+mod deliver;
 mod provider;
 mod rotation;
 mod secret;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use deliver::{DEFAULT_TIMEOUT, Deliver, DeliverToken, OnDenied, Signal, Then};
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
 pub use rotation::{
     Alphabet, KeyAlgorithm, Method, OauthClientSecret, Random, Register, Rotation, Rotator, SigningKey, TwoSecrets,
@@ -51,6 +53,8 @@ pub struct Said {
     pub provider: BTreeMap<Name, Provider>,
     /// Secrets that policy speaks of by a name of their own: `[secret.stripe-api-key]`.
     pub secret: BTreeMap<Name, Secret>,
+    /// Files for programs that cannot ask. Each has a name: `[deliver.checkout-key]`.
+    pub deliver: BTreeMap<Name, Deliver>,
     /// The audit log.
     pub audit: Audit,
     /// What one application or one uid may take up.

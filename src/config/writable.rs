@@ -48,7 +48,9 @@ pub(super) fn deciding(read: &Read) -> Vec<PathBuf> {
     let rules: Vec<_> = rules.filter(|path| decides(path)).collect();
     let folders = beside.iter().cloned().chain(conf_d).chain([policies.clone()]);
     let all: std::collections::BTreeSet<_> = folders.collect();
-    files.into_iter().chain(all).chain(rules).collect()
+    let templates = read.settings.deliveries.values().filter_map(|delivery| delivery.content.template());
+    let templates: Vec<_> = templates.map(Path::to_owned).collect();
+    files.into_iter().chain(all).chain(rules).chain(templates).collect()
 }
 
 fn decides(path: &Path) -> bool {

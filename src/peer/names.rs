@@ -228,6 +228,6 @@ mod tests {
     #[test]
     fn one_uid_may_have_several_names() {
         let ids = Ids::of([("root".into(), 0), ("toor".into(), 0)], []);
-        assert_eq!(ids.users(0), ["root".into(), "toor".into()]);
+        assert_eq!(ids.users(0), ["root", "toor"].map(Box::<str>::from));
     }
 }

@@ -17,6 +17,7 @@ use crate::time::Wall;
 
 mod exposure;
 
+pub mod aws;
 pub mod files;
 pub mod import;
 pub mod key;

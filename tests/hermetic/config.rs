@@ -60,7 +60,8 @@ fn the_shipped_example_has_no_fault() {
     let source = Source { file: EXAMPLE.into(), text: fs::read_to_string(EXAMPLE).unwrap() };
     let read = config::read(&[source], Path::new("/")).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(read.warnings, []);
-    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 3, 1));
+    assert_eq!((read.settings.providers.len(), read.settings.stores.len(), read.settings.secrets.len()), (1, 4, 2));
+    assert_eq!(read.settings.deliveries.len(), 3);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_store_key_is_made_only_inside_the_state() {
     let stores = read(text).unwrap().settings.stores;
     let made = |store: &str| match &stores[&name(store)] {
         Store::Sealed { key: StoreKey::File { path, made }, .. } => (path.clone(), *made),
-        other @ (Store::Sealed { .. } | Store::Files { .. } | Store::OpenBao(_)) => panic!("{other:?}"),
+        other @ (Store::Sealed { .. } | Store::Files { .. } | Store::Aws(_) | Store::OpenBao(_)) => panic!("{other:?}"),
     };
     assert_eq!(made("a"), (PathBuf::from("/var/lib/bursar/a.key"), true));
     assert_eq!(made("b"), (PathBuf::from("/base/etc/store.key"), false));
@@ -141,23 +142,42 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
-         [store.aws]\nkind = \"aws-secretsmanager\"\nregion = \"eu-central-1\"\n\
          [secret.key]\nstore = \"local\"\n[secret.key.rotation]\nevery = \"30d\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
     let faults = read(&text).unwrap_err();
     let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
-    let wanted = [
-        "audit.checkpoint_every",
-        "audit.forward",
-        "audit.retention",
-        "audit.witness",
-        "secret.key.rotation",
-        "store.aws.kind",
-    ];
+    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness", "secret.key.rotation"];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
+}
+
+#[test]
+fn aws_is_a_region_and_perhaps_another() {
+    let with = |keys: &str| {
+        let aws = format!("[store.aws]\nkind = \"aws-secretsmanager\"\n{keys}\n");
+        read(&format!("{STRIPE}\n{aws}")).map(|read| read.settings.stores[&name("aws")].clone())
+    };
+    let whole = "region = \"eu-central-1\"\nendpoint = \"http://127.0.0.1:5555\"\nprefix = \"prod/\"\n\
+                 replica_region = \"eu-west-1\"";
+    let Store::Aws(aws) = with(whole).unwrap() else { panic!("not AWS") };
+    assert_eq!((aws.region.as_str(), aws.prefix.as_str()), ("eu-central-1", "prod/"));
+    assert_eq!((aws.replica_region.as_deref(), aws.endpoint.unwrap().is_plain()), (Some("eu-west-1"), true));
+    assert!(with("region = \"eu-central-1\"").is_ok());
+    for (key, keys) in [
+        ("region", "region = \"Frankfurt\""),
+        ("endpoint", "region = \"a-b-1\"\nendpoint = \"http://secrets.example\""),
+        ("endpoint", "region = \"a-b-1\"\nendpoint = \"https://me:pw@secrets.example\""),
+        ("prefix", "region = \"a-b-1\"\nprefix = \"what ever\""),
+        ("prefix", "region = \"a-b-1\"\nprefix = \"/prod\""),
+        ("replica_region", "region = \"a-b-1\"\nreplica_region = \"a-b-1\""),
+    ] {
+        let faults = with(keys).unwrap_err();
+        let places: Vec<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
+        assert_eq!(places, [format!("store.aws.{key}")], "{keys}");
+        assert!(faults.iter().all(|fault| !fault.what.contains("pw")));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod credential;
+mod deliver;
 mod provider;
 mod rotation;
 mod store;
@@ -53,7 +54,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&mut self, said: Said) -> Settings {
-        let Said { agent, attest, log, metrics, telemetry, store, provider, secret, audit, limits } = said;
+        let Said { agent, attest, log, metrics, telemetry, store, provider, secret, deliver, audit, limits } = said;
         let agent = self.agent(agent);
         let known: Vec<_> = store.keys().cloned().collect();
         let fresh_for: Vec<_> = store.iter().map(|(name, store)| (name.clone(), self.fresh_for(name, store))).collect();
@@ -65,13 +66,13 @@ impl Reader<'_> {
         });
         let stores = stores.collect();
         self.stores_differ(&stores);
-        let mut providers = self.providers(provider, &known);
-        let secrets = self.secrets(secret, &known, &fresh_for);
+        let (mut providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known, &fresh_for));
         self.rotators_fit(&mut providers, &secrets);
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },
             stores,
+            deliveries: self.deliveries(deliver, &secrets, &providers),
             providers,
             secrets,
             fresh_for,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Reader, guess};
 use crate::config::address::NotUsable;
-use crate::config::meant::{Encoding, EndpointUrl, OpenBao, Secret, SecretRef, Store, StoreKey};
+use crate::config::meant::{Aws, Encoding, EndpointUrl, OpenBao, Secret, SecretRef, Store, StoreKey};
 use crate::config::said;
 use crate::document::below;
 use crate::kept::MOST_STALE;
@@ -32,17 +32,22 @@ impl Reader<'_> {
                 Store::Files { path: self.path(&format!("{entry}.path"), &path) }
             }
             said::Store::Openbao { address, mount, prefix, namespace, ca_file, auth, stale_after: _ } => {
-                let Some(address) = self.openbao_address(&format!("{entry}.address"), &address) else {
+                let Some(address) = self.bare_address(&format!("{entry}.address"), &address) else {
                     return Store::Files { path: PathBuf::new() };
                 };
                 let ca_file = ca_file.map(|path| self.path(&format!("{entry}.ca_file"), &path));
                 let auth = self.openbao_auth(&format!("{entry}.auth"), auth);
                 Store::OpenBao(Box::new(OpenBao { address, mount, prefix, namespace, ca_file, auth }))
             }
-            said::Store::AwsSecretsmanager { .. } => {
-                let kind = format!("{entry}.kind");
-                self.fault(&kind, format!("`{kind}` is not available in this version"), None);
-                Store::Files { path: PathBuf::new() }
+            said::Store::AwsSecretsmanager { region, endpoint, prefix, replica_region, stale_after: _ } => {
+                let endpoint = endpoint.and_then(|said| self.bare_address(&format!("{entry}.endpoint"), &said));
+                let prefix = prefix.unwrap_or_default();
+                self.aws_prefix(&format!("{entry}.prefix"), &prefix);
+                self.aws_region(&format!("{entry}.region"), &region);
+                if let Some(replica) = &replica_region {
+                    self.aws_replica(&format!("{entry}.replica_region"), replica, &region);
+                }
+                Store::Aws(Box::new(Aws { region, endpoint, prefix, replica_region }))
             }
         }
     }
@@ -62,13 +67,37 @@ impl Reader<'_> {
         Some(stale_after.0)
     }
 
-    fn openbao_address(&mut self, key: &str, said: &str) -> Option<EndpointUrl> {
+    /// An address to which paths are added.
+    fn bare_address(&mut self, key: &str, said: &str) -> Option<EndpointUrl> {
         self.address(key, said, |text| {
             let address = text.parse::<EndpointUrl>()?;
             let help = "write it without what follows the `?`";
             let plain = address.url().query().is_none();
             if plain { Ok(address) } else { Err(NotUsable { what: "has a query", help }) }
         })
+    }
+
+    fn aws_region(&mut self, key: &str, said: &str) {
+        let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if said.is_empty() || said.len() > 32 || !said.bytes().all(is_word) {
+            self.fault(key, format!("`{key}` is not a region"), Some("write it as in `eu-central-1`".to_owned()));
+        }
+    }
+
+    fn aws_replica(&mut self, key: &str, said: &str, region: &str) {
+        self.aws_region(key, said);
+        if said == region {
+            let help = "name the other region to which the secrets are replicated, or leave it out".to_owned();
+            self.fault(key, format!("`{key}` is the region itself"), Some(help));
+        }
+    }
+
+    fn aws_prefix(&mut self, key: &str, said: &str) {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b);
+        if said.len() > 200 || said.starts_with('/') || !said.bytes().all(fits) {
+            let help = "use at most 200 of `A-Z a-z 0-9 / _ + = . @ -`, as in `prod/`".to_owned();
+            self.fault(key, format!("`{key}` does not fit into the name of a secret at AWS"), Some(help));
+        }
     }
 
     fn openbao_auth(&mut self, key: &str, said: said::OpenbaoAuth) -> Auth {

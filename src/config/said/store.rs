@@ -36,18 +36,25 @@ pub enum Store {
         stale_after: Option<Period>,
     },
     /// AWS Secrets Manager.
-    #[schemars(extend("x-later" = true))]
     AwsSecretsmanager {
         /// The region.
+        #[schemars(extend("examples" = ["eu-central-1"]))]
         region: String,
-        /// Another endpoint than the region's.
+        /// Another endpoint than the region's: `https`, or `http` to this host alone.
         #[serde(default)]
+        #[schemars(extend("examples" = ["https://vpce-0123456789abcdef0.secretsmanager.eu-central-1.vpce.amazonaws.com"]))]
         endpoint: Option<String>,
         /// What the names of our secrets begin with.
         #[serde(default)]
+        #[schemars(extend("examples" = ["prod/"]))]
         prefix: Option<String>,
+        /// Another region, to which the secrets are replicated: they are read there while `region` cannot answer.
+        #[serde(default)]
+        #[schemars(extend("examples" = ["eu-west-1"]))]
+        replica_region: Option<String>,
         /// How long a cached value counts as fresh.
         #[serde(default)]
+        #[schemars(extend("examples" = ["5m"]))]
         stale_after: Option<Period>,
     },
     /// OpenBao, or HashiCorp Vault: KV version 2.

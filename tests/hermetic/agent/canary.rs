@@ -1,15 +1,16 @@
 //! X3 from outside: a canary driven through every path that there is comes out nowhere but where it belongs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::endpoint::{Act, json};
 use super::rig::{Plan, Rig, files};
-use super::wire::{ask, get, post};
+use super::wire::{ask, eventually, get, post, within};
 
 /// The client secret of this test, and what the tokens begin with.
 const SECRET: &str = "canary-8f1c2b7ad903-secret";
@@ -95,7 +96,27 @@ fn leaky(nth: usize, head: &str) -> String {
 
 const LEAKS: usize = 15;
 
+/// Deliveries into `out`, one that succeeds and each that fails with the canary in its hand.
+fn deliveries(out: &Path) -> String {
+    let out = out.display();
+    let entry = |name: &str, more: &str| {
+        format!("[deliver.{name}]\nworkload = \"checkout\"\npath = \"{out}/{name}\"\n{more}\n")
+    };
+    let speaks =
+        format!("then = {{ command = [\"/bin/sh\", \"-c\", \"cat {out}/speaks; cat {out}/speaks >&2; exit 1\"] }}");
+    entry("speaks", &format!("secret = \"other\"\n{speaks}"))
+        + &entry("template", "template = \"canary.j2\"")
+        + &entry("undefined", "template = \"undefined.j2\"")
+        + &entry("link", "secret = \"other\"")
+        + &entry("token", "token = { provider = \"stripe\" }")
+}
+
 async fn rig() -> Rig {
+    let nowhere = crate::private_folder();
+    delivering(nowhere.path()).await
+}
+
+async fn delivering(out: &Path) -> Rig {
     let of_provider = |nth: usize| {
         let auth = ["client_secret_basic", "client_secret_post", "client_secret_jwt"][nth % 3];
         format!(
@@ -107,9 +128,14 @@ async fn rig() -> Rig {
     let secret = "[secret.other]\nstore = \"local\"\n[secret.unput]\nstore = \"local\"\n";
     let rule = "@id(\"other\") permit (principal == Workload::\"checkout\", action == Action::\"secret\", resource);";
     let tables = (0..LEAKS).map(of_provider).collect::<String>() + "[log]\nlevel = \"trace\"\n";
-    let mut plan = Plan { tables: tables + secret, client_secret: SECRET.to_owned(), ..Plan::default() };
+    let tables = tables + secret + &deliveries(out);
+    let mut plan = Plan { tables, client_secret: SECRET.to_owned(), ..Plan::default() };
     plan.policies.insert("other.cedar".to_owned(), rule.to_owned());
-    let rig = plan.raise().await;
+    let mut rig = plan.lay().await;
+    fs::write(rig.path("canary.j2"), "{{ secret_json('other').password }}").unwrap();
+    fs::write(rig.path("undefined.j2"), "{{ (secret('other') ~ secret('other')).none }}").unwrap();
+    symlink("elsewhere", out.join("link")).unwrap();
+    rig.start().await;
     rig.endpoint.plays(|asked| {
         let nth = asked.head.split('/').nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
         Act::Say(leaky(nth.parse().unwrap(), &asked.head))
@@ -119,7 +145,8 @@ async fn rig() -> Rig {
 
 #[tokio::test]
 async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
-    let mut rig = rig().await;
+    let out = crate::private_folder();
+    let mut rig = delivering(out.path()).await;
     let mut seen = Seen::default();
     let (mut tokens, mut refused) = (Vec::new(), 0);
     for nth in 0..LEAKS {
@@ -137,6 +164,9 @@ async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
     operate(&rig, &mut seen).await;
     ask_with_credentials(&rig, &mut seen).await;
     read_secrets(&rig, &mut seen).await;
+    deliver(&rig, out.path(), &mut seen).await;
+    tokens.push(fs::read_to_string(out.path().join("token")).unwrap());
+    execute(&rig, &mut seen).await;
     rig.policy("lab.cedar", "permit (");
     let output = rig.run(&["reload"]).await;
     seen.add("a reload that failed", [output.stdout, output.stderr].concat());
@@ -228,6 +258,35 @@ async fn read_secrets(rig: &Rig, seen: &mut Seen) {
         // The second comes from no workload: it is refused.
         let output = rig.run(arguments).await;
         seen.add(arguments.join(" "), [output.stdout, output.stderr].concat());
+    }
+}
+
+/// The canary in files: where it belongs, and where it cannot be put.
+async fn deliver(rig: &Rig, out: &Path, seen: &mut Seen) {
+    assert!(rig.run(&["reload"]).await.status.success());
+    let said = eventually("each delivery was tried", || async {
+        let status = rig.run(&["--json", "status"]).await.stdout;
+        let text = String::from_utf8(status).unwrap();
+        let tried = ["the command failed", "is not JSON", "undefined value", "a symbolic link"];
+        tried.iter().all(|what| text.contains(what)).then_some(text)
+    })
+    .await;
+    assert_eq!(fs::read_to_string(out.join("speaks")).unwrap(), SECRET);
+    seen.add("the status of deliveries", said);
+    seen.add("the metrics of deliveries", rig.operate("GET", "/metrics", "").await.body);
+}
+
+/// The canary in the hands of `bursar exec`, whose programs say nothing of it.
+async fn execute(rig: &Rig, seen: &mut Seen) {
+    let template = format!("{}=x", rig.path("canary.j2").display());
+    let script = "tr '\\0' ' ' < /proc/$PPID/cmdline; exit 3";
+    for options in [["--env", "A=secret:other"], ["--file", "a=secret:other"], ["--template", &template]] {
+        let mut command = rig.command();
+        command.arg("--socket").arg(rig.socket("checkout")).arg("exec").args(options);
+        command.args(["--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = within(command.output()).await.unwrap();
+        assert!(!output.status.success());
+        seen.add(format!("exec {options:?}"), [output.stdout, output.stderr].concat());
     }
 }
 

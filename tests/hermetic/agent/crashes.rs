@@ -157,10 +157,10 @@ async fn a_sync_that_fails_refuses_those_who_wait_for_it_and_the_next_one_serves
 }
 
 /// A small file system in memory. It goes when it is dropped.
-struct Small(PathBuf);
+pub(super) struct Small(pub(super) PathBuf);
 
 impl Small {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub(super) fn mount(at: &Path, size: &str) -> Option<Self> {
         if !rustix::process::getuid().is_root() {
             return None;
         }

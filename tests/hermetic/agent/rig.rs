@@ -42,7 +42,7 @@ pub(super) struct Plan {
     pub(super) agent: String,
     /// In `[store.local]`.
     pub(super) store: String,
-    /// Tables of `bursar.toml`, beside those of every rig; ISSUER and ENDPOINT stand for the addresses.
+    /// Tables of `bursar.toml`, beside those of every rig; ISSUER and ENDPOINT stand for the addresses, FOLDER for its place.
     pub(super) tables: String,
     /// Files of the policies directory, by name.
     pub(super) policies: BTreeMap<String, String>,
@@ -223,6 +223,7 @@ impl Plan {
              [audit]\ndir = {log:?}\nsegment = \"16MiB\"\nreserve = \"1MiB\"\n{tables}\n{PROVIDERS}"
         );
         let text = text.replace("ISSUER", rig.issuer.as_ref().unwrap().url());
+        let text = text.replace("FOLDER", rig.folder.path().to_str().unwrap());
         fs::write(rig.config(), text.replace("ENDPOINT", &rig.endpoint.address.to_string())).unwrap();
     }
 }
