@@ -39,12 +39,12 @@ impl Registration {
     /// # Errors
     /// [`NotARegistration`].
     pub fn read(bytes: &[u8]) -> Result<Self, NotARegistration> {
-        let mut object = Object::read(bytes).map_err(|_| NotARegistration("it is not a JSON object"))?;
+        let object = Object::read(bytes).map_err(|_| NotARegistration("it is not a JSON object"))?;
         let client = object.text("client_id").and_then(|text| text.parse().ok());
         let client = client.ok_or(NotARegistration("it has no usable `client_id`"))?;
-        let mut secret = |name| match object.take(name) {
-            Some(Value::String(text)) if !text.is_empty() => Some(Secret::new(text.into_bytes())),
-            _ => None,
+        let secret = |name| {
+            let text = object.text(name).filter(|text| !text.is_empty());
+            text.map(|text| Secret::copy_of(text.as_bytes()))
         };
         let client_secret = secret("client_secret").ok_or(NotARegistration("it has no `client_secret`"))?;
         let token = secret("registration_access_token");

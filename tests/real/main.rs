@@ -1,5 +1,11 @@
 //! Tests against real servers: `tests/run` installs them. Each test starts its own and ends it by its own pid.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may panic, and print"
+)]
 
 mod agent;
 mod aws;

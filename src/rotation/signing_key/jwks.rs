@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as Listener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ impl Published {
     }
 }
 
-fn replace(file: &PathBuf, text: &str) -> Result<(), Trouble> {
+fn replace(file: &Path, text: &str) -> Result<(), Trouble> {
     if std::fs::read(file).is_ok_and(|before| before == text.as_bytes()) {
         return Ok(());
     }
