@@ -142,13 +142,12 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
-         [secret.key]\nstore = \"local\"\n[secret.key.rotation]\nevery = \"30d\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
     let faults = read(&text).unwrap_err();
     let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
-    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness", "secret.key.rotation"];
+    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness"];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
 }
