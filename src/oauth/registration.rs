@@ -56,12 +56,14 @@ impl Registration {
     #[must_use]
     pub fn written(&self) -> Secret {
         let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
-        let mut kept = json!({ "client_id": self.client.as_str(), "client_secret": text(&self.secret) });
+        let mut kept = Map::new();
+        kept.insert("client_id".into(), self.client.as_str().into());
+        kept.insert("client_secret".into(), text(&self.secret).into());
         if let Some((uri, token)) = &self.management {
-            kept["registration_client_uri"] = uri.to_string().into();
-            kept["registration_access_token"] = text(token).into();
+            kept.insert("registration_client_uri".into(), uri.to_string().into());
+            kept.insert("registration_access_token".into(), text(token).into());
         }
-        Secret::new(kept.to_string().into_bytes())
+        Secret::new(Value::Object(kept).to_string().into_bytes())
     }
 
     /// The request that ends it (RFC 7592 §2.3); none, where the server does not offer that.

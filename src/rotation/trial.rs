@@ -44,7 +44,7 @@ impl Trial {
                     answered = Ok(true);
                 }
                 Err(failure) if failure.may_be_an_old_credential() => return Ok(false),
-                Err(failure) => answered = answered.or_else(|_| Err(trouble(failure))),
+                Err(failure) => answered = answered.map_err(|_| trouble(failure)),
             }
         }
         answered

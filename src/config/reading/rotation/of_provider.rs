@@ -121,7 +121,7 @@ impl Reader<'_> {
                         ClientSecretBy::TwoSecrets(_) => "client_secret",
                         ClientSecretBy::Registration { .. } => "registration",
                     };
-                    drop(self.user_of(&key, &rotator.provider, wants, &secret.at, providers));
+                    let _ = self.user_of(&key, &rotator.provider, wants, &secret.at, providers);
                 }
                 Some(Rotator::SigningKey(rotator)) => {
                     let key = format!("{key}.signing-key");
