@@ -46,7 +46,6 @@ use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
-use crate::wire::tls::Tls;
 
 use providers::Providers;
 use rotations::Tools;
@@ -214,7 +213,12 @@ impl Agent {
             shelf,
             providers: Providers::new(Arc::clone(&engine)),
             rotation: Arc::clone(&rotation),
-            tools: Tools { random: Arc::clone(&random), clock: Arc::clone(&clock), tls: Tls::default() },
+            tools: Tools {
+                random: Arc::clone(&random),
+                clock: Arc::clone(&clock),
+                tls: Arc::default(),
+                pages: Mutex::default(),
+            },
             log,
             deliveries: watch::Sender::default(),
             in_force: Mutex::new(read.settings.clone()),

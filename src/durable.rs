@@ -2,9 +2,9 @@
 //!
 //! Known hole: a file system that lies about `fsync` lies to us too.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Replaces `path` by a file of `mode` that holds `bytes`.
@@ -23,6 +23,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
+    // Whatever the umask: who has to read it depends on these bits.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     // A crash before this line leaves the old file; after it, the new one.

@@ -226,6 +226,7 @@ fn broken_laws(source: &Source) -> Vec<String> {
 /// Every file that calls `expose()`, and why it sees a secret's bytes.
 const EXPOSES: &[(&str, &str)] = &[
     ("secret/mod.rs", "where the exit is"),
+    ("agent/credentials.rs", "a stored registration is read"),
     ("api/body.rs", "the token goes into the reply"),
     ("cli/exec.rs", "whether a value is another"),
     ("cli/import.rs", "a value from a directory goes to the agent"),
@@ -238,6 +239,10 @@ const EXPOSES: &[(&str, &str)] = &[
     ("kept/parts.rs", "whether a value is text, and the member of it that is meant"),
     ("oauth/certificate.rs", "the key of a certificate goes to the TLS library"),
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
+    (
+        "oauth/registration.rs",
+        "a registration is written as one value, and its token goes into the request that ends it",
+    ),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),
     ("rotation/login.rs", "a login is read from a value, and a new password written into one"),
     ("rotation/postgres/mod.rs", "a password becomes a verifier"),
@@ -250,6 +255,9 @@ const EXPOSES: &[(&str, &str)] = &[
     ("rotation/http/template.rs", "a value goes into a call to its service"),
     ("store/aws.rs", "the book of a secret is read; it holds no value"),
     ("store/aws/client.rs", "a value goes to AWS"),
+    ("rotation/client_secret/register.rs", "a stored registration is read"),
+    ("rotation/client_secret/two.rs", "both client secrets go into the call that makes them valid"),
+    ("rotation/signing_key/mod.rs", "the public half of a key is published"),
     ("store/files.rs", "a value is cut at its line end"),
     ("store/key.rs", "the store key is read from its file"),
     ("store/openbao/book.rs", "a value goes to OpenBao"),

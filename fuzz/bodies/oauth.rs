@@ -142,7 +142,7 @@ pub fn signing_key(bytes: &[u8]) {
     match SigningKey::from_pem(bytes) {
         Ok(key) => {
             assert!(bytes.len() <= MOST_KEY_BYTES);
-            if let Ok(jwt) = assertion::sign(&on, &key) {
+            if let Ok(jwt) = assertion::sign(&on, &key, None) {
                 assert_eq!(federated::read(jwt.as_bytes(), now), Ok(jwt.as_str()));
             }
         }

@@ -14,6 +14,7 @@ use crate::config::meant::{self, SecretRef};
 use crate::document::bytes_of;
 use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
 use crate::oauth::federated::MOST_ASSERTION_BYTES;
+use crate::oauth::registration::Registration;
 use crate::oauth::{Credential, Material, NoCredential};
 use crate::secret::Secret;
 use crate::store::{Place, Shelf, StoreError, Which};
@@ -28,6 +29,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn of(credential: &meant::Credential, shelf: &Shelf) -> Result<Arc<dyn Credential>, String> {
     Ok(match credential {
         meant::Credential::ClientSecret(at) | meant::Credential::PrivateKey(at) => Arc::new(Stored::of(at, shelf)?),
+        meant::Credential::Registration(at) => Arc::new(Registered(Stored::of(at, shelf)?)),
         meant::Credential::Certificate { file, key } => {
             Arc::new(Certified { file: file.clone(), key: Stored::of(key, shelf)? })
         }
@@ -44,10 +46,12 @@ impl Stored {
         shelf.find(&id).map(Self).ok_or_else(|| format!("there is no store `{}`", at.store))
     }
 
-    async fn read(&self) -> Result<Secret, NoCredential> {
+    async fn read(&self) -> Result<Material, NoCredential> {
         let Place { store_name: store, store: open, name, fresh_for: _ } = &self.0;
         match timeout(READ_TIMEOUT, open.read(name, &Which::Current)).await {
-            Ok(Ok((_, value))) => Ok(value),
+            Ok(Ok((version, value))) => {
+                Ok(Material { version: Some(version.id.to_string().into()), ..Material::from(value) })
+            }
             Ok(Err(StoreError::NotFound(_))) => Err(NoCredential::Missing(format!(
                 "the credential `{store}/{name}` is missing: an operator has to put it there, `bursar secret put {store}/{name}`"
             ))),
@@ -61,7 +65,24 @@ impl Stored {
 
 impl Credential for Stored {
     fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
-        async { Ok(Material::from(self.read().await?)) }.boxed()
+        self.read().boxed()
+    }
+}
+
+/// A client id and a client secret that a store keeps in one: neither is ever used with another's.
+struct Registered(Stored);
+
+impl Credential for Registered {
+    fn current(&self) -> BoxFuture<'_, Result<Material, NoCredential>> {
+        async {
+            let kept = self.0.read().await?;
+            let Place { store_name: store, name, .. } = &self.0.0;
+            let registration = Registration::read(kept.secret.expose());
+            let registration = registration
+                .map_err(|why| NoCredential::Unusable(format!("the registration `{store}/{name}`: {why}")))?;
+            Ok(Material { client: Some(registration.client), secret: Arc::new(registration.secret), ..kept })
+        }
+        .boxed()
     }
 }
 
@@ -78,7 +99,7 @@ impl Credential for Certified {
             let pem = read(file, "certificate", MOST_CHAIN_BYTES).await?;
             let chain = CertificateChain::from_pem(&pem);
             let chain = chain.map_err(|why| NoCredential::Unusable(format!("`{}`: {why}", file.display())))?;
-            Ok(Material { certificate: Some(chain), ..Material::from(self.key.read().await?) })
+            Ok(Material { certificate: Some(chain), ..self.key.read().await? })
         }
         .boxed()
     }

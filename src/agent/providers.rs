@@ -130,7 +130,15 @@ fn token_settings(entry: &meant::Provider, limits: &meant::Limits) -> Settings {
     Settings { catalogue, refresh_at, share, budget, mints_per_workload, timeout, revoke_at_shutdown }
 }
 
-fn settings_of(entry: &meant::Provider, server: &Server, pem: Option<&[u8]>) -> Result<settings::Settings, String> {
+/// What the room `oauth` is told of one server of `entry`, whose `ca_file` holds `pem`.
+///
+/// # Errors
+/// What is wrong with the `ca_file`.
+pub(super) fn settings_of(
+    entry: &meant::Provider,
+    server: &Server,
+    pem: Option<&[u8]>,
+) -> Result<settings::Settings, String> {
     let meant::Provider { client_id, rules, .. } = entry.clone();
     Ok(settings::Settings {
         server: server.clone(),

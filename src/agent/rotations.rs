@@ -1,8 +1,11 @@
 //! (E) From rotation entries to rotations: the only place that names concrete rotators.
 
-use std::collections::BTreeSet;
+mod of_provider;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
@@ -22,8 +25,9 @@ use crate::rotation::http::HttpCalls;
 use crate::rotation::postgres::Postgres;
 use crate::rotation::random::RandomText;
 use crate::rotation::redis_acl::RedisAcl;
+use crate::rotation::signing_key::Page;
 use crate::rotation::{self, Admin, Plan, Rotation, Rotator};
-use crate::store::{Shelf, VersionId};
+use crate::store::{Place, Shelf, VersionId};
 use crate::time::{Clock, Wall};
 use crate::wire::tls::Tls;
 
@@ -31,7 +35,9 @@ use crate::wire::tls::Tls;
 pub(super) struct Tools {
     pub(super) random: Arc<dyn Random>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) tls: Tls,
+    pub(super) tls: Arc<Tls>,
+    /// The key sets that are served: an address is listened at once, over reloads too.
+    pub(super) pages: Mutex<BTreeMap<SocketAddr, Weak<Page>>>,
 }
 
 /// The rotations of `read`, over the stores that stand open.
@@ -42,7 +48,7 @@ pub(super) fn of(read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotati
     let (mut rotations, mut faults) = (Vec::new(), Faults::default());
     for (name, secret) in &read.settings.secrets {
         let Some(meant) = &secret.rotation else { continue };
-        match one(name, meant, shelf, tools) {
+        match one(name, meant, read, shelf, tools) {
             Ok(rotation) => rotations.push(rotation),
             Err(what) => {
                 let place = read.places.of(&format!("secret.{name}.rotation"));
@@ -53,8 +59,9 @@ pub(super) fn of(read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Vec<Rotati
     faults.or(rotations)
 }
 
-fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Result<Rotation, String> {
-    let rotator = rotator(&meant.rotator, shelf, tools)?;
+fn one(name: &Name, meant: &meant::Rotation, read: &Read, shelf: &Shelf, tools: &Tools) -> Result<Rotation, String> {
+    let place = shelf.find(&SecretId::Entry(name.clone())).ok_or("there is no such store")?;
+    let rotator = rotator(&meant.rotator, &place, read, shelf, tools)?;
     let plan = Plan {
         overlap: rotator.overlap(),
         invents: rotator.invents(),
@@ -63,11 +70,16 @@ fn one(name: &Name, meant: &meant::Rotation, shelf: &Shelf, tools: &Tools) -> Re
         uptake_deadline: meant.uptake_deadline,
         exclusive: meant.rotator.exclusive(),
     };
-    let place = shelf.find(&SecretId::Entry(name.clone())).ok_or("there is no such store")?;
     Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
 }
 
-fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<dyn Rotator>, String> {
+fn rotator(
+    meant: &meant::Rotator,
+    place: &Place,
+    read: &Read,
+    shelf: &Shelf,
+    tools: &Tools,
+) -> Result<Arc<dyn Rotator>, String> {
     let random = |alphabet, length| RandomText::new(alphabet, length, Arc::clone(&tools.random));
     Ok(match meant {
         meant::Rotator::Random { alphabet, length } => Arc::new(random(*alphabet, *length)),
@@ -96,6 +108,8 @@ fn rotator(meant: &meant::Rotator, shelf: &Shelf, tools: &Tools) -> Result<Arc<d
             let admin = admin(program.admin.as_ref(), shelf)?;
             Arc::new(Program::new(program.settings.clone(), admin, random(program.alphabet, program.length)))
         }
+        meant::Rotator::ClientSecret(it) => of_provider::client_secret(it, read, shelf, tools)?,
+        meant::Rotator::SigningKey(it) => of_provider::signing_key(it, place, read, tools)?,
     })
 }
 

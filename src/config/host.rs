@@ -154,7 +154,7 @@ impl Host<'_> {
         match &provider.credential {
             Credential::Certificate { file, .. } => self.own_certificate(&format!("{entry}.certificate"), file),
             Credential::Assertion(file) => self.assertion(&format!("{entry}.assertion_file"), file),
-            Credential::ClientSecret(_) | Credential::PrivateKey(_) => {}
+            Credential::ClientSecret(_) | Credential::Registration(_) | Credential::PrivateKey(_) => {}
         }
     }
 

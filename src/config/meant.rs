@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::{Audiences, Scopes, SecretId};
+use crate::crypto::keys::Curve;
 use crate::name::{Name, StoredName};
 use crate::policy::UnknownIds;
 use crate::retry::Rate;
+use crate::rotation::client_secret::Call;
 use crate::rotation::random::Alphabet;
 use crate::rotation::{Overlap, Schedule, access_key, exec, http, postgres, redis_acl};
 use crate::store::openbao;
@@ -20,7 +22,7 @@ pub use crate::account::Encoding;
 pub use crate::audit::Durability;
 pub use crate::broker::{About, Want};
 pub use crate::deliver::Then;
-pub use crate::oauth::assertion::Signing;
+pub use crate::oauth::assertion::{KeyId, Signing};
 pub use crate::oauth::client_auth::ClientAuth;
 pub use crate::oauth::settings::{AudienceParameter, ClientId, EndpointUrl, Issuer, Rules, Server};
 pub use crate::oauth::signing_key::SigningAlgorithm;
@@ -213,7 +215,7 @@ pub struct SecretRef {
 }
 
 /// A secret that policy speaks of by a name of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Secret {
     /// Where it is.
     pub at: SecretRef,
@@ -228,7 +230,7 @@ pub struct Secret {
 }
 
 /// How a secret is rotated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rotation {
     /// When.
     pub schedule: Schedule,
@@ -241,7 +243,7 @@ pub struct Rotation {
 }
 
 /// What rotates a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rotator {
     /// A random text.
     Random {
@@ -274,6 +276,52 @@ pub enum Rotator {
     Exec(Box<ExecProgram>),
     /// Access keys of an IAM user.
     AccessKey(Box<IamKeys>),
+    /// The client secret of a provider entry.
+    ClientSecret(Box<ClientSecret>),
+    /// The private key of a provider entry.
+    SigningKey(Box<SigningKey>),
+}
+
+/// How the client secret of a provider entry is rotated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSecret {
+    /// Whose.
+    pub provider: Name,
+    /// The token with which the server is told.
+    pub admin: Option<SecretRef>,
+    /// What the server allows.
+    pub by: ClientSecretBy,
+}
+
+/// What a server allows for the rotation of a client secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientSecretBy {
+    /// Two secrets of a client at once.
+    TwoSecrets(Call),
+    /// The registration of another client.
+    Registration {
+        /// Where (RFC 7591).
+        endpoint: EndpointUrl,
+        /// What is said of it beside what bursar says.
+        metadata: serde_json::Map<String, serde_json::Value>,
+        /// Whether a client that was put is bursar's to delete.
+        exclusive: bool,
+    },
+}
+
+/// How the private key of a provider entry is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Whose.
+    pub provider: Name,
+    /// Which keys are made.
+    pub curve: Curve,
+    /// The file of the key set.
+    pub jwks_file: Option<PathBuf>,
+    /// Where the key set is served: an address of this host alone.
+    pub jwks_listen: Option<SocketAddr>,
+    /// How long the provider may keep an older key set.
+    pub settles_within: Duration,
 }
 
 /// Access keys of an IAM user.
@@ -336,6 +384,23 @@ impl Rotator {
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
             Self::AccessKey(_) => "aws-iam-access-key",
+            Self::ClientSecret(_) => "oauth-client-secret",
+            Self::SigningKey(_) => "signing-key",
+        }
+    }
+
+    /// The provider entry whose own credential it rotates.
+    #[must_use]
+    pub const fn provider(&self) -> Option<&Name> {
+        match self {
+            Self::ClientSecret(it) => Some(&it.provider),
+            Self::SigningKey(it) => Some(&it.provider),
+            Self::Random { .. }
+            | Self::Postgres { .. }
+            | Self::RedisAcl { .. }
+            | Self::Http(_)
+            | Self::Exec(_)
+            | Self::AccessKey(_) => None,
         }
     }
 
@@ -343,7 +408,11 @@ impl Rotator {
     #[must_use]
     pub const fn overlap(&self) -> Overlap {
         match self {
-            Self::Random { .. } | Self::RedisAcl { .. } | Self::AccessKey(_) => Overlap::Two,
+            Self::Random { .. }
+            | Self::RedisAcl { .. }
+            | Self::AccessKey(_)
+            | Self::ClientSecret(_)
+            | Self::SigningKey(_) => Overlap::Two,
             Self::Postgres { roles, .. } => roles.overlap(),
             Self::Http(calls) => calls.definition.overlap,
             Self::Exec(program) => program.settings.overlap,
@@ -352,10 +421,17 @@ impl Rotator {
 
     /// Whether nobody else makes credentials there.
     #[must_use]
-    pub const fn exclusive(&self) -> bool {
+    pub fn exclusive(&self) -> bool {
         match self {
             // A role that is named here has the passwords that bursar gives it.
             Self::Random { .. } | Self::Postgres { .. } => true,
+            // What is published is what the store says.
+            Self::SigningKey(_) => true,
+            Self::ClientSecret(it) => match it.by {
+                // A call says which secrets are valid, whoever made the others.
+                ClientSecretBy::TwoSecrets(_) => true,
+                ClientSecretBy::Registration { exclusive, .. } => exclusive,
+            },
             Self::RedisAcl { exclusive, .. } => *exclusive,
             Self::Http(calls) => calls.exclusive,
             Self::Exec(program) => program.exclusive,
@@ -367,7 +443,8 @@ impl Rotator {
     #[must_use]
     pub const fn admin(&self) -> Option<&SecretRef> {
         match self {
-            Self::Random { .. } => None,
+            Self::Random { .. } | Self::SigningKey(_) => None,
+            Self::ClientSecret(it) => it.admin.as_ref(),
             Self::Postgres { admin, .. } | Self::RedisAcl { admin, .. } => Some(admin),
             Self::Http(calls) => calls.admin.as_ref(),
             Self::Exec(program) => program.admin.as_ref(),
@@ -379,7 +456,7 @@ impl Rotator {
     #[must_use]
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
-            Self::Random { .. } | Self::Exec(_) => None,
+            Self::Random { .. } | Self::Exec(_) | Self::ClientSecret(_) | Self::SigningKey(_) => None,
             Self::Postgres { server, .. } => server.line.ca_file.as_deref(),
             Self::RedisAcl { user, .. } => user.line.ca_file.as_deref(),
             Self::Http(calls) => calls.ca_file.as_deref(),
@@ -434,8 +511,8 @@ impl Delivered {
 pub struct Provider {
     /// Where it is: the first that is well is asked. Several only where they are token endpoints.
     pub servers: Vec<Server>,
-    /// Who we are there.
-    pub client_id: ClientId,
+    /// Who we are there; none: the registration says it.
+    pub client_id: Option<ClientId>,
     /// How we prove it.
     pub client_auth: ClientAuth,
     /// With what.
@@ -477,7 +554,7 @@ impl Provider {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let own = match &self.credential {
             Credential::Certificate { file, .. } | Credential::Assertion(file) => Some(file),
-            Credential::ClientSecret(_) | Credential::PrivateKey(_) => None,
+            Credential::ClientSecret(_) | Credential::Registration(_) | Credential::PrivateKey(_) => None,
         };
         self.ca_file.iter().chain(own).map(PathBuf::as_path)
     }
@@ -488,6 +565,8 @@ impl Provider {
 pub enum Credential {
     /// A client secret.
     ClientSecret(SecretRef),
+    /// A client id and a client secret.
+    Registration(SecretRef),
     /// A private key that signs assertions.
     PrivateKey(SecretRef),
     /// A certificate.
@@ -507,6 +586,7 @@ impl Credential {
     pub fn stored(&self) -> Option<(&'static str, &SecretRef)> {
         match self {
             Self::ClientSecret(at) => Some(("client_secret", at)),
+            Self::Registration(at) => Some(("registration", at)),
             Self::PrivateKey(at) => Some(("private_key", at)),
             Self::Certificate { key, .. } => Some(("certificate_key", key)),
             Self::Assertion(_) => None,

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 pub use deliver::{DEFAULT_TIMEOUT, Deliver, DeliverToken, OnDenied, Signal, Then};
 pub use provider::{ClientAuth, OneOrMany, Provider, Share, SigningAlg};
 pub use rotation::{
-    AccessKey, Alphabet, Exec, ExecInvents, Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Persist,
-    Postgres, Preset, Random, RedisAcl, Rotation, Rotator, Uptake,
+    AccessKey, Alphabet, Exec, ExecInvents, Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, KeyAlgorithm,
+    Method, OauthClientSecret, Persist, Postgres, Preset, Random, RedisAcl, Register, Rotation, SigningKey, TwoSecrets,
+    Uptake,
 };
 pub use secret::{Encoding, Secret};
 pub use store::{AppRole, KeySource, OpenbaoAuth, SecretRef, Store};

@@ -6,6 +6,7 @@ use std::fmt;
 
 use ring::digest;
 
+pub mod keys;
 pub mod seal;
 
 /// A SHA-256 digest.

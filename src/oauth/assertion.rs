@@ -20,9 +20,21 @@ pub struct Signing {
     /// The algorithm, where the kind of the key leaves a choice or should be held to.
     pub algorithm: Option<SigningAlgorithm>,
     /// The id under which the provider knows the key: the header's `kid`.
-    pub key_id: Option<Box<str>>,
+    pub key_id: KeyId,
     /// Whom they are for, where that is neither the issuer nor the token endpoint.
     pub audience: Option<Box<str>>,
+}
+
+/// The `kid` of an assertion's header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeyId {
+    /// There is none.
+    #[default]
+    None,
+    /// This one, whatever the key.
+    Named(Box<str>),
+    /// The key's own: its thumbprint (RFC 7638), under which bursar publishes it.
+    Thumbprint,
 }
 
 /// The claims, in the order of RFC 7523 §3.
@@ -37,11 +49,11 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// Signs an assertion for this one occasion.
+/// Signs an assertion for this one occasion, under a key that the provider knows by `key_id`.
 ///
 /// # Errors
 /// [`NoProof::Key`], when the key does not sign as configured; [`NoProof::Random`].
-pub fn sign(on: &Occasion<'_>, key: &SigningKey) -> Result<Zeroizing<String>, NoProof> {
+pub fn sign(on: &Occasion<'_>, key: &SigningKey, key_id: Option<String>) -> Result<Zeroizing<String>, NoProof> {
     let mut id = [0; 16];
     on.random.fill(&mut id)?;
     let now = u64::try_from(on.now.micros()).unwrap_or_default() / 1_000_000;
@@ -54,7 +66,7 @@ pub fn sign(on: &Occasion<'_>, key: &SigningKey) -> Result<Zeroizing<String>, No
         exp: now + LIFETIME.as_secs(),
     };
     let mut header = Header::new(key.algorithm(on.signing.algorithm)?);
-    header.kid = on.signing.key_id.as_deref().map(str::to_owned);
+    header.kid = key_id;
     encode(&header, &claims, key.key()).map(Zeroizing::new).map_err(|_| NotAKey::CannotSign.into())
 }
 
@@ -76,11 +88,13 @@ mod tests {
         }
     }
 
-    fn signed(signing: &Signing, random: &dyn Random) -> String {
+    fn signed(signing: &Signing, random: &dyn Random, key_id: Option<&str>) -> String {
         crate::crypto::install();
         let (client, now) = ("bursar".parse().unwrap(), Wall::from_micros(1_795_240_800_999_999));
         let on = Occasion { client: &client, audience: "https://login.example.com", signing, now, random };
-        sign(&on, &SigningKey::of_secret(b"a secret of at least thirty-two bytes")).unwrap().to_string()
+        sign(&on, &SigningKey::of_secret(b"a secret of at least thirty-two bytes"), key_id.map(str::to_owned))
+            .unwrap()
+            .to_string()
     }
 
     fn claims(jwt: &str) -> Value {
@@ -92,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_assertion_says_who_to_whom_and_for_how_long() {
-        let jwt = signed(&Signing::default(), &Counting);
+        let jwt = signed(&Signing::default(), &Counting, None);
         assert_eq!(
             claims(&jwt),
             json!({
@@ -106,15 +120,15 @@ mod tests {
 
     #[test]
     fn key_id_and_audience_are_as_configured() {
-        let signing = Signing { key_id: Some("ec1".into()), audience: Some("urn:idp".into()), algorithm: None };
-        let jwt = signed(&signing, &Counting);
+        let signing = Signing { audience: Some("urn:idp".into()), ..Signing::default() };
+        let jwt = signed(&signing, &Counting, Some("ec1"));
         assert_eq!(decode_header(&jwt).unwrap().kid.as_deref(), Some("ec1"));
         assert_eq!(claims(&jwt)["aud"], "urn:idp");
     }
 
     #[test]
     fn no_two_assertions_have_one_id() {
-        let [one, other] = [(); 2].map(|()| claims(&signed(&Signing::default(), &SystemRandom)));
+        let [one, other] = [(); 2].map(|()| claims(&signed(&Signing::default(), &SystemRandom, None)));
         assert_ne!(one["jti"], other["jti"]);
     }
 }

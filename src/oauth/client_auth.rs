@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::Material;
-use super::assertion::{self, Signing};
+use super::assertion::{self, KeyId, Signing};
 use super::federated::{self, NotAnAssertion};
+use super::public_key::PublicKey;
 use super::settings::ClientId;
 use super::shown::Withheld;
 use super::signing_key::{NotAKey, SigningKey};
@@ -92,12 +93,17 @@ impl ClientAuth {
             Self::ClientSecretBasic | Self::ClientSecretPost => self.with_secret(on.client, &material.secret),
             Self::ClientSecretJwt => {
                 let secret = secret_text(&material.secret)?;
-                let signed = assertion::sign(on, &SigningKey::of_secret(secret.as_bytes()))?;
+                let signed = assertion::sign(on, &SigningKey::of_secret(secret.as_bytes()), None)?;
                 Ok(Proof::assertion(signed, &[secret.as_bytes()]))
             }
             Self::PrivateKeyJwt => {
                 let key = SigningKey::from_pem(material.secret.expose())?;
-                Ok(Proof::assertion(assertion::sign(on, &key)?, &[]))
+                let key_id = match &on.signing.key_id {
+                    KeyId::None => None,
+                    KeyId::Named(key_id) => Some(key_id.to_string()),
+                    KeyId::Thumbprint => Some(PublicKey::of_pem(material.secret.expose())?.thumbprint()),
+                };
+                Ok(Proof::assertion(assertion::sign(on, &key, key_id)?, &[]))
             }
             Self::TlsClientAuth | Self::SelfSignedTlsClientAuth => {
                 Ok(Proof { shape: Shape::Certificate, withheld: Withheld::default() })

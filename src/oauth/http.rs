@@ -20,7 +20,7 @@ use super::answer::{self, Asked};
 use super::certificate::{Identity, Made, NotACertificate};
 use super::client_auth::{ASSERTION_TYPE, Occasion, Proof, Shape};
 use super::discovery::{self, Door, Found, Memory, Metadata};
-use super::settings::{Issuer, Server, Settings};
+use super::settings::{ClientId, Issuer, Server, Settings};
 use super::tls::{NoTls, Tls};
 use super::wire::Wire;
 use super::{Ask, Credential, Failure, Grant, Material, NoCredential, TokenEndpoint, revocation};
@@ -46,6 +46,7 @@ pub struct Endpoint {
 /// What one request goes out with.
 struct Ready {
     wire: Arc<Wire>,
+    client: ClientId,
     proof: Proof,
 }
 
@@ -69,40 +70,55 @@ impl Endpoint {
 
     async fn obtain(&self, ask: &Ask) -> Result<Grant, Failure> {
         let places = self.places().await?;
-        let ready = self.prove(&places).await?;
-        let outcome = self.exchange(&places, &ready, ask).await;
+        let material = self.material().await?;
+        let mut outcome = self.attempt(&places, &material, ask).await;
+        if outcome.as_ref().is_err_and(Failure::may_be_an_old_credential) {
+            // It may have been replaced, and ended, since it was read.
+            if let Some(newer) = self.material().await.ok().filter(|now| now.version != material.version) {
+                outcome = self.attempt(&places, &newer, ask).await;
+            }
+        }
         if let Err(Failure::Refused { status: 300..=399 | 404 | 410, .. }) = outcome {
             self.discovered.lock().await.forget();
         }
         outcome
     }
 
+    async fn attempt(&self, places: &Metadata, material: &Material, ask: &Ask) -> Result<Grant, Failure> {
+        let ready = self.prove(places, material).await?;
+        self.exchange(places, &ready, ask).await
+    }
+
     async fn end(&self, token: &Secret) -> Result<(), Failure> {
         let places = self.places().await?;
         let to = self.settings.revocation_endpoint.as_ref().or(places.revocation_endpoint.as_ref());
         let to = to.ok_or(Failure::Unsupported)?;
-        let Ready { wire, proof } = self.prove(&places).await?;
-        let request = revocation::request(to, &self.settings.client_id, &proof, token);
+        let Ready { wire, client, proof } = self.prove(&places, &self.material().await?).await?;
+        let request = revocation::request(to, &client, &proof, token);
         let request = request.ok_or_else(|| Failure::Nonsense("the token is no text".to_owned()))?;
         let sent = self.clock.now();
         revocation::read(&wire.send(request).await?, self.settings.client_auth, proof, token, sent)
     }
 
-    /// Everything that proves who we are, read anew: what was rotated is used from here on.
-    async fn prove(&self, places: &Metadata) -> Result<Ready, Failure> {
-        let material = self.credential.current().await.map_err(Failure::Credential)?;
-        let wire = self.wire_with(&material).await?;
-        let Settings { server, client_id: client, client_auth, signing, .. } = &self.settings;
+    /// What proves who we are, read anew: what was rotated is used from here on.
+    async fn material(&self) -> Result<Material, Failure> {
+        self.credential.current().await.map_err(Failure::Credential)
+    }
+
+    /// The proof by `material` for one request.
+    async fn prove(&self, places: &Metadata, material: &Material) -> Result<Ready, Failure> {
+        let not = |why: &dyn std::fmt::Display| Failure::Credential(NoCredential::Unusable(why.to_string()));
+        let wire = self.wire_with(material).await?;
+        let Settings { server, client_id, client_auth, signing, .. } = &self.settings;
+        let client = material.client.as_ref().or(client_id.as_ref()).ok_or_else(|| not(&"it has no client id"))?;
         let audience = match server {
             // The issuer names the server, and no other can pass an assertion for it on (RFC 7523bis).
             Server::Issuer(issuer) => issuer.as_str(),
             Server::Endpoint(_) => places.token_endpoint.url().as_str(),
         };
         let on = Occasion { client, audience, signing, now: self.clock.now().wall, random: &*self.random };
-        let proof = client_auth
-            .prove(&on, &material)
-            .map_err(|why| Failure::Credential(NoCredential::Unusable(why.to_string())))?;
-        Ok(Ready { wire, proof })
+        let proof = client_auth.prove(&on, material).map_err(|why| not(&why))?;
+        Ok(Ready { wire, client: client.clone(), proof })
     }
 
     /// The way on which a request goes: where the certificate is the proof, one that shows it.
@@ -170,7 +186,7 @@ impl Endpoint {
     }
 
     async fn exchange(&self, places: &Metadata, ready: &Ready, ask: &Ask) -> Result<Grant, Failure> {
-        let client = BasicClient::new(oauth2::ClientId::new(self.settings.client_id.as_str().to_owned()))
+        let client = BasicClient::new(oauth2::ClientId::new(ready.client.as_str().to_owned()))
             .set_token_uri(TokenUrl::from_url(places.token_endpoint.url().clone()));
         let client = match &ready.proof.shape {
             Shape::Basic { secret, .. } => client.set_client_secret(ClientSecret::new(secret.to_string())),

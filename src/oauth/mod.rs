@@ -12,7 +12,9 @@ pub mod discovery;
 pub mod federated;
 pub mod http;
 pub mod object;
+pub mod public_key;
 pub mod refusal;
+pub mod registration;
 pub mod revocation;
 pub mod settings;
 pub mod shown;
@@ -32,6 +34,7 @@ use crate::secret::Secret;
 use crate::time::Moment;
 
 use certificate::CertificateChain;
+use settings::ClientId;
 
 /// One request for a token: what is judged is what is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,11 +86,15 @@ pub struct Material {
     pub secret: Arc<Secret>,
     /// The certificate with which we connect, where we do.
     pub certificate: Option<CertificateChain>,
+    /// Who it proves that we are, where that comes with it: a registration that bursar makes anew has another client id.
+    pub client: Option<ClientId>,
+    /// Which value of the credential it is, where its store tells them apart.
+    pub version: Option<Box<str>>,
 }
 
 impl From<Secret> for Material {
     fn from(secret: Secret) -> Self {
-        Self { secret: Arc::new(secret), certificate: None }
+        Self { secret: Arc::new(secret), certificate: None, client: None, version: None }
     }
 }
 
@@ -154,6 +161,16 @@ impl Failure {
             Self::Refused { error, .. } => matches!(error, Some("invalid_client" | "unauthorized_client")),
             Self::Credential(_) => true,
             Self::Nonsense(_) | Self::Unavailable { .. } | Self::Unsupported => false,
+        }
+    }
+
+    /// Whether a credential that has just been replaced would be refused so. Some servers answer 403 without a code.
+    #[must_use]
+    pub fn may_be_an_old_credential(&self) -> bool {
+        match self {
+            Self::Refused { error: Some(error), .. } => *error == "invalid_client",
+            Self::Refused { status, error: None, .. } => matches!(status, 401 | 403),
+            Self::Nonsense(_) | Self::Unavailable { .. } | Self::Credential(_) | Self::Unsupported => false,
         }
     }
 

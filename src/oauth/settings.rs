@@ -18,8 +18,8 @@ use crate::wire::LOCALHOST;
 pub struct Settings {
     /// Where it is.
     pub server: Server,
-    /// Who we are there.
-    pub client_id: ClientId,
+    /// Who we are there; none: the credential says it.
+    pub client_id: Option<ClientId>,
     /// How we prove it.
     pub client_auth: ClientAuth,
     /// How our assertions are signed, where the proof is one.

@@ -7,6 +7,8 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::crypto::keys::{self, Curve, Public};
+
 /// The longest PEM text of a key that is read, in bytes: an RSA key of 4096 bits has a quarter of it.
 pub const MOST_KEY_BYTES: usize = 16 * 1024;
 
@@ -110,6 +112,33 @@ impl SigningKey {
             Kind::Shared => return Err(NotAKey::Kind),
         };
         Ok(Self { kind, key })
+    }
+
+    /// What of the first private key in PEM text is public.
+    ///
+    /// # Errors
+    /// [`NotAKey`], as [`Self::from_pem`].
+    pub(super) fn public_of_pem(pem: &[u8]) -> Result<Public, NotAKey> {
+        if pem.len() > MOST_KEY_BYTES {
+            return Err(NotAKey::TooLong);
+        }
+        let public = match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(PrivateKeyDer::Pkcs8(der)) => {
+                let der = der.secret_pkcs8_der();
+                let (kind, inner) = shell(der).ok_or(NotAKey::NotPkcs8)?;
+                match kind.ok_or(NotAKey::Kind)? {
+                    Kind::P256 => keys::public(Curve::P256, der),
+                    Kind::P384 => keys::public(Curve::P384, der),
+                    Kind::Ed25519 => keys::public(Curve::Ed25519, der),
+                    Kind::Rsa => keys::public_of_rsa(inner),
+                    Kind::Shared => None,
+                }
+            }
+            Ok(PrivateKeyDer::Pkcs1(der)) => keys::public_of_rsa(der.secret_pkcs1_der()),
+            Ok(PrivateKeyDer::Sec1(_)) => return Err(NotAKey::Sec1),
+            Ok(_) | Err(_) => return Err(NotAKey::NotPem),
+        };
+        public.ok_or(NotAKey::CannotSign)
     }
 
     /// The algorithm with which it signs: the one that is `wanted`, else what its kind says; for RSA that is RS256, which

@@ -791,9 +791,8 @@ fn since(version: &Version) -> Wall {
 const fn longest(waiting: Waiting) -> Duration {
     match waiting {
         Waiting::Due | Waiting::Grace => LOOK,
-        Waiting::Reserved | Waiting::Revoker => TICK,
+        Waiting::Reserved | Waiting::Revoker | Waiting::Settling => TICK,
         Waiting::Readers => LOOK_FOR_READERS,
-        Waiting::Settling => Duration::from_secs(1),
     }
 }
 

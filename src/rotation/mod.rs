@@ -14,6 +14,7 @@
 
 pub mod access_key;
 mod admin;
+pub mod client_secret;
 mod engine;
 pub mod exec;
 mod holders;
@@ -24,9 +25,11 @@ pub mod random;
 pub mod redis_acl;
 mod rotator;
 pub mod schedule;
+pub mod signing_key;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 use std::time::Duration;
 
@@ -47,6 +50,8 @@ pub const ACT_TIMEOUT: Duration = Duration::from_secs(20);
 pub const LEASE: Duration = Duration::from_secs(60);
 /// How long the agent that promoted is left alone with what is to be revoked, before another does it.
 const REVOKER_ABSENT: Duration = Duration::from_secs(600);
+/// How soon at the earliest, and at the latest, the far side is asked again whether it accepts a value by now.
+const SETTLING_ASKED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The word of a version that a rotation made, in the note [`Notes::BY`].
 pub const BY_ROTATION: &str = "rotation";
 /// The note that holds what the far side held before: a short digest of each id.
@@ -195,14 +200,17 @@ fn unfinished(pending: &Version, probe: &Probe, plan: &Plan, now: Wall) -> Step 
 
 /// The Pending version has its value.
 fn filled(probe: &Probe, plan: &Plan, now: Wall) -> Step {
-    let settled = probe.settling.map_or(now, |since| since + plan.settles_within);
+    let since = probe.settling.unwrap_or(now);
+    let settled = since + plan.settles_within;
     match (probe.accepted, plan.invents) {
         (Some(true), _) => Step::Promote,
         (None, _) => Step::Test,
         (Some(false), _) if probe.refused => Step::Undo,
         (Some(false), Invents::Us) if !probe.set => Step::Set,
         (Some(false), _) if now < settled => {
-            Step::Rest { until: Some(now + Duration::from_secs(1)), waiting: Waiting::Settling }
+            // Who keeps what it knows for an hour is not asked each second.
+            let again = ((now - since) / 4).clamp(SETTLING_ASKED.0, SETTLING_ASKED.1);
+            Step::Rest { until: Some((now + again).min(settled)), waiting: Waiting::Settling }
         }
         // What we set is perhaps all that works by now: it is not given up.
         (Some(false), Invents::Us) => Step::Baffled,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bursar::access::SecretId;
-use bursar::config::meant::{AudienceParameter, ClientAuth, Durability, Server, Share, Store, StoreKey};
+use bursar::config::meant::{AudienceParameter, ClientAuth, Durability, KeyId, Server, Share, Store, StoreKey};
 use bursar::config::said::Said;
 use bursar::config::{self, Read, Report};
 use bursar::document::{self, Source};
@@ -745,4 +745,83 @@ fn an_assertion_may_come_later_and_is_nobody_else_s() {
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// [`STRIPE`] with its own credential rotated, as `provider` and `rotator` say.
+fn rotated(provider: &str, rotator: &str) -> Result<Read, Faults> {
+    read(&format!(
+        "[store.local]\nkind = \"sealed\"\n[provider.stripe]\ntoken_endpoint = \"https://h/token\"\nscopes = [\"a\"]\n{provider}\n\
+         [secret.own]\nstore = \"local\"\n[secret.own.rotation]\n[secret.own.rotation.{rotator}\n"
+    ))
+}
+
+const OWN: &str = "{ store = \"local\", name = \"own\" }";
+const TWO: &str = "two_secrets = { url = \"https://h/c\", both = '[\"{new}\",\"{old}\"]', only = '[\"{new}\"]' }";
+const REGISTER: &str = "register = { endpoint = \"https://h/reg\" }";
+
+#[test]
+fn a_providers_own_credential_is_rotated_without_a_warning() {
+    let by_secret = format!("client_id = \"c\"\nclient_secret = {OWN}");
+    let by_key = format!("client_id = \"c\"\nclient_auth = \"private_key_jwt\"\nprivate_key = {OWN}");
+    for (provider, rotator) in [
+        (by_secret, format!("oauth-client-secret]\nprovider = \"stripe\"\n{TWO}")),
+        (format!("registration = {OWN}"), format!("oauth-client-secret]\nprovider = \"stripe\"\n{REGISTER}")),
+        (by_key, "signing-key]\nprovider = \"stripe\"\njwks_file = \"jwks.json\"".to_owned()),
+    ] {
+        let read = rotated(&provider, &rotator).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(read.warnings, [], "{rotator}");
+        let key_id = &read.settings.providers[&name("stripe")].signing.key_id;
+        assert_eq!(*key_id == KeyId::Thumbprint, rotator.starts_with("signing-key"));
+    }
+}
+
+#[test]
+fn a_rotator_of_a_providers_credential_has_to_fit_the_provider() {
+    let by_secret = format!("client_id = \"c\"\nclient_secret = {OWN}");
+    let by_key = format!("client_id = \"c\"\nclient_auth = \"private_key_jwt\"\nprivate_key = {OWN}");
+    let (client, key) = ("oauth-client-secret]\nprovider = \"stripe\"", "signing-key]\nprovider = \"stripe\"");
+    for (provider, rotator, at, what) in [
+        (&by_secret, format!("{client}\n{REGISTER}"), "oauth-client-secret.provider", "as its `registration`"),
+        (&by_key, format!("{client}\n{TWO}"), "oauth-client-secret.provider", "as its `client_secret`"),
+        (&by_secret, format!("{key}\njwks_file = \"j\""), "signing-key.provider", "as its `private_key`"),
+        (
+            &by_secret,
+            format!("{}\n{TWO}", client.replace("stripe", "strpe")),
+            "oauth-client-secret.provider",
+            "no provider",
+        ),
+        (
+            &by_secret,
+            format!("{client}\nadmin = {OWN}\n{TWO}"),
+            "oauth-client-secret.admin",
+            "the secret that it rotates",
+        ),
+        (&by_secret, client.to_owned(), "oauth-client-secret", "neither"),
+        (&by_secret, format!("{client}\n{TWO}\n{REGISTER}"), "oauth-client-secret", "both"),
+        (
+            &by_secret,
+            format!("{client}\n{}", TWO.replace(",\"{old}\"", "")),
+            "oauth-client-secret.two_secrets.both",
+            "no place for",
+        ),
+        (&by_key, key.to_owned(), "signing-key", "nowhere"),
+        (&by_key, format!("{key}\njwks_listen = \"0.0.0.0:1\""), "signing-key.jwks_listen", "this host alone"),
+    ] {
+        let faults: Vec<_> = rotated(provider, &rotator).err().iter().flat_map(Faults::iter).cloned().collect();
+        assert_fault(&faults, &format!("secret.own.rotation.{at}"), what);
+    }
+    for (line, at) in [("key_id = \"k\"", "key_id"), ("signing_alg = \"ES384\"", "signing_alg")] {
+        let faults = rotated(&format!("{by_key}\n{line}"), &format!("{key}\njwks_file = \"j\"")).unwrap_err();
+        let faults: Vec<_> = faults.iter().cloned().collect();
+        assert_fault(&faults, &format!("provider.stripe.{at}"), "");
+    }
+}
+
+#[test]
+fn a_registration_takes_the_place_of_client_id_and_client_secret() {
+    let lines = format!("registration = {OWN}");
+    assert_fault(&stripe_with(&lines), "provider.stripe.client_id", "no effect beside `registration`");
+    assert_fault(&stripe_with(&lines), "provider.stripe.client_secret", "no effect beside `registration`");
+    let by_key = format!("{lines}\nclient_auth = \"private_key_jwt\"");
+    assert_fault(&stripe_with(&by_key), "provider.stripe.registration", "no effect with");
 }

@@ -137,7 +137,7 @@ impl House {
 
     /// An engine that has just started, over `store`, by `plan`.
     pub(crate) fn engine_by(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
-        let place = Place { store_name: "local".parse().unwrap(), store, name: self.secret.clone(), fresh_for: None };
+        let place = Place { store, ..self.place() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
         let (name, schedule) = (self.name(), Schedule::default());
@@ -147,6 +147,12 @@ impl House {
 
     pub(crate) fn name(&self) -> Name {
         "key".parse().unwrap()
+    }
+
+    /// Where the secret stands.
+    pub(crate) fn place(&self) -> Place {
+        let store_name = "local".parse().unwrap();
+        Place { store_name, store: self.store.clone(), name: self.secret.clone(), fresh_for: None }
     }
 
     pub(crate) async fn put(&self, value: &[u8]) {
@@ -197,7 +203,11 @@ impl House {
 /// After each: at once, at least one version works (where two are accepted at a time, or where we invent); after the next
 /// start exactly one is Current, it works, nothing is Pending or Previous, and nothing at the far side belongs to no version.
 pub(crate) async fn holds(subject: &Subject) {
-    let house = House::new();
+    holds_in(&House::new(), subject).await;
+}
+
+/// The same in a house that the rotator looks into.
+pub(crate) async fn holds_in(house: &House, subject: &Subject) {
     if let Some(first) = &subject.first {
         house.put(first).await;
     }
@@ -212,7 +222,7 @@ pub(crate) async fn holds(subject: &Subject) {
     for at in At::ALL {
         let mut row = format!("{:<10}", format!("{at:?}"));
         for fault in Fault::ALL {
-            let cell = if at.exists(&plan) { cell(&house, subject, at, fault).await } else { Ok(Cell::None) };
+            let cell = if at.exists(&plan) { cell(house, subject, at, fault).await } else { Ok(Cell::None) };
             row += &format!("{:<14}", cell.as_ref().map_or("BROKEN".into(), ToString::to_string));
             broken.extend(cell.err().map(|why| format!("{at:?} × {fault:?}: {why}")));
         }

@@ -4,9 +4,11 @@
 // environment: PEERS, CERTS (a directory with ca.pem, server.pem and server.key), PORT (0: any), TTL (seconds)
 // stdout:      {"issuer": "https://localhost:…", "by_certificate": "https://localhost:…", "admin": "http://127.0.0.1:…"}
 //
+// A client is registered with the initial access token `initial-access-token` (RFC 7591), and deleted (RFC 7592).
 // Who proves itself by a certificate comes by another port, which the metadata names (RFC 8705 §5): the first asks for none.
 //
 // admin:  PUT    /clients/<id>  {"client_secret": "new", "also": ["old"]}   merged into the client; `also` works too, until the next PUT
+//                                                        an id that is not there yet is a new client; `kept_ms`: for how long its key set is kept
 //         PUT    /faults        {"status", "headers", "body", "delay_ms", "reset", "times", "path"}   instead of an answer; an empty body ends it
 //         GET    /requests      how many requests the token endpoint has had, faults included
 import { createServer } from 'node:http';
@@ -37,11 +39,18 @@ const records = new Map([
   client('rs', 'rs-secret', 'client_secret_basic'),
 ].map((it) => [`Client:${it.client_id}`, it]));
 
+let reads = 0;
 // Everything in one map, so that a client can be changed between two requests.
 class Adapter {
   constructor(kind) { this.kind = kind; }
   async upsert(id, record) { records.set(`${this.kind}:${id}`, record); }
-  async find(id) { return structuredClone(records.get(`${this.kind}:${id}`)); }
+  async find(id) {
+    const record = structuredClone(records.get(`${this.kind}:${id}`));
+    if (this.kind !== 'Client' || !record?.jwks_uri) return record;
+    // What is fetched from a jwks_uri is kept for a minute, with the client as it was read. Here it is read as another.
+    const { kept_ms, ...client } = record;
+    return { ...client, client_name: `${kept_ms ? Math.floor(Date.now() / kept_ms) : (reads += 1)}` };
+  }
   async destroy(id) { records.delete(`${this.kind}:${id}`); }
   async findByUid() {}
   async findByUserCode() {}
@@ -66,7 +75,13 @@ function configuration(byCertificate) {
     enabledJWA: { clientAuthSigningAlgValues: ['HS256', 'RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'] },
     discovery: { mtls_endpoint_aliases: { token_endpoint: `${byCertificate}/token`, revocation_endpoint: `${byCertificate}/token/revocation` } },
     ttl: { ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL ?? ttl },
+    // Registered clients get no id token either.
+    clientDefaults: { id_token_signed_response_alg: 'ES256' },
+    // Without the library's dispatcher, which refuses loopback: a jwks_uri of these tests is there.
+    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
     features: {
+      registration: { enabled: true, initialAccessToken: 'initial-access-token' },
+      registrationManagement: { enabled: true },
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: (ctx, asking, token) => asking.clientId === 'rs' || token.clientId === asking.clientId },

@@ -27,6 +27,7 @@ mod proofs_agent;
 mod redis;
 mod rig;
 mod rotated;
+mod rotated_clients;
 mod rotators;
 mod steady;
 #[path = "../hermetic/store_conformance.rs"]

@@ -31,7 +31,7 @@ impl Credential for Fixed {
 pub(crate) fn settings(server: Server, roots: Roots, client_id: &str) -> Settings {
     Settings {
         server,
-        client_id: client_id.parse().unwrap(),
+        client_id: Some(client_id.parse().unwrap()),
         client_auth: ClientAuth::ClientSecretBasic,
         signing: Signing::default(),
         revocation_endpoint: None,

@@ -119,6 +119,16 @@ impl Oidc {
         }
     }
 
+    /// Where its clients are administered: `PUT <this>/<id>`.
+    pub(crate) fn clients(&self) -> String {
+        format!("{}/clients", self.peer.as_ref().unwrap().fact("admin"))
+    }
+
+    /// Where clients are registered (RFC 7591), with the initial access token `initial-access-token`.
+    pub(crate) fn registration_endpoint(&self) -> String {
+        format!("{}/reg", self.issuer)
+    }
+
     /// The PEM file of the authority that vouches for it.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")

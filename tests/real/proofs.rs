@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bursar::crypto::{NoRandomness, Random, SystemRandom};
-use bursar::oauth::assertion::Signing;
+use bursar::oauth::assertion::{KeyId, Signing};
 use bursar::oauth::certificate::CertificateChain;
 use bursar::oauth::client_auth::ClientAuth;
 use bursar::oauth::http::Endpoint;
@@ -45,7 +45,7 @@ impl Kept {
     fn rotate(&self, to: &Certified) {
         let certificate = Some(CertificateChain::from_pem(to.certificate.as_bytes()).unwrap());
         let secret = Arc::new(Secret::copy_of(to.key.as_bytes()));
-        *self.0.lock().unwrap() = Material { secret, certificate };
+        *self.0.lock().unwrap() = Material { secret, certificate, ..Secret::new(Vec::new()).into() };
     }
 }
 
@@ -132,7 +132,7 @@ async fn an_assertion_under_each_kind_of_key_is_taken() {
         (RSA.to_owned(), Algorithm::PS256, Some(SigningAlgorithm::Ps256)),
     ] {
         register(&oidc, "pkjwt", &[public(&pem, algorithm, "k1")]).await;
-        let signing = Signing { algorithm: wanted, key_id: Some("k1".into()), audience: None };
+        let signing = Signing { algorithm: wanted, key_id: KeyId::Named("k1".into()), audience: None };
         let settings = Settings { signing, ..found(&oidc, "pkjwt", ClientAuth::PrivateKeyJwt) };
         let endpoint = endpoint(settings, Kept::secret(&pem));
         for scopes in ["read", "read write"] {
@@ -147,7 +147,7 @@ async fn an_assertion_that_the_provider_does_not_take_is_told_with_what_to_check
     let (known, other) = (KeyPair::generate().unwrap().serialize_pem(), KeyPair::generate().unwrap().serialize_pem());
     register(&oidc, "pkjwt", &[public(&known, Algorithm::ES256, "k1")]).await;
     let elsewhere = Signing { audience: Some("https://elsewhere.test".into()), ..Signing::default() };
-    let unknown = Signing { key_id: Some("k2".into()), ..Signing::default() };
+    let unknown = Signing { key_id: KeyId::Named("k2".into()), ..Signing::default() };
     for (pem, signing) in [(&other, Signing::default()), (&known, elsewhere), (&known, unknown)] {
         let settings = Settings { signing, ..found(&oidc, "pkjwt", ClientAuth::PrivateKeyJwt) };
         let failure = endpoint(settings, Kept::secret(pem)).fetch(&ask("read", &[])).await.unwrap_err();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use crate::config::meant::{ClientAuth, Credential, SecretRef, Server, Signing, SigningAlgorithm};
+use crate::config::meant::{ClientAuth, ClientId, Credential, KeyId, SecretRef, Server, Signing, SigningAlgorithm};
 use crate::config::said;
 use crate::name::Name;
 
@@ -12,6 +12,24 @@ const PUT: &str =
     "put it into a store (`bursar secret put STORE/NAME`) and write `{ store = \"STORE\", name = \"NAME\" }`";
 
 impl Reader<'_> {
+    /// Who we are there, unless the registration says it.
+    pub(super) fn client_id(&mut self, entry: &str, said: &said::Provider) -> Option<ClientId> {
+        let key = format!("{entry}.client_id");
+        match (&said.client_id, &said.registration) {
+            (Some(text), None) => self.address(&key, text, str::parse),
+            (None, Some(_)) => None,
+            (None, None) => {
+                self.lacks(entry, "client_id", "write the id that the provider knows this client by");
+                None
+            }
+            (Some(_), Some(_)) => {
+                let what = "`client_id` has no effect beside `registration`, which holds one".to_owned();
+                self.fault(&key, what, Some("keep one of the two".to_owned()));
+                None
+            }
+        }
+    }
+
     /// The way of client authentication, and what it proves us with; what belongs to another way is a fault.
     pub(super) fn proof(
         &mut self,
@@ -22,6 +40,15 @@ impl Reader<'_> {
         let auth = client_auth(said.client_auth);
         self.nothing_without_effect(entry, said, auth);
         let credential = match auth {
+            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost | ClientAuth::ClientSecretJwt
+                if said.registration.is_some() =>
+            {
+                if said.client_secret.is_some() {
+                    let what = "`client_secret` has no effect beside `registration`, which holds one".to_owned();
+                    self.fault(&format!("{entry}.client_secret"), what, Some("keep one of the two".to_owned()));
+                }
+                Credential::Registration(self.stored(entry, "registration", said.registration.as_ref(), stores)?)
+            }
             ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost | ClientAuth::ClientSecretJwt => {
                 Credential::ClientSecret(self.stored(entry, "client_secret", said.client_secret.as_ref(), stores)?)
             }
@@ -79,6 +106,7 @@ impl Reader<'_> {
         const FILE: &[Way] = &[Way::FederatedAssertion];
         for (key, is_said, ways) in [
             ("client_secret", said.client_secret.is_some(), SECRET),
+            ("registration", said.registration.is_some(), SECRET),
             ("private_key", said.private_key.is_some(), KEY),
             ("signing_alg", said.signing_alg.is_some(), KEY),
             ("key_id", said.key_id.is_some(), KEY),
@@ -103,7 +131,7 @@ pub(super) fn signing(said: &said::Provider) -> Signing {
     let issuer = said.issuer.as_deref().filter(|_| signs && said.token_endpoint.is_some());
     Signing {
         algorithm: said.signing_alg.map(signing_algorithm),
-        key_id: said.key_id.as_deref().map(Into::into),
+        key_id: said.key_id.as_deref().map_or(KeyId::None, |key_id| KeyId::Named(key_id.into())),
         audience: said.assertion_audience.as_ref().map(|audience| audience.as_str()).or(issuer).map(Into::into),
     }
 }

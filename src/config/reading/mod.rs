@@ -66,7 +66,8 @@ impl Reader<'_> {
         });
         let stores = stores.collect();
         self.stores_differ(&stores);
-        let (providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known, &fresh_for));
+        let (mut providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known, &fresh_for));
+        self.rotators_fit(&mut providers, &secrets);
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },

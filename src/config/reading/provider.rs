@@ -38,7 +38,7 @@ impl Reader<'_> {
         let (audience, audience_as) = self.audience(entry, &said);
         let about = self.about(entry, &said);
         let servers = self.servers(entry, said.issuer.as_deref(), said.token_endpoint.as_ref());
-        let client_id = self.address(&format!("{entry}.client_id"), &said.client_id, str::parse);
+        let client_id = self.client_id(entry, &said);
         let signing = credential::signing(&said);
         let proof = self.proof(entry, &said, stores);
         let revocation_endpoint = self.revocation_endpoint(entry, &said, servers.as_deref());
@@ -49,7 +49,7 @@ impl Reader<'_> {
         let (client_auth, credential) = proof?;
         Some(Provider {
             servers: servers?,
-            client_id: client_id?,
+            client_id,
             client_auth,
             credential,
             signing,

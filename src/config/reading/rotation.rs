@@ -3,8 +3,10 @@
 mod access_key;
 mod exec;
 mod http;
+mod of_provider;
 
 use std::path::PathBuf;
+
 use std::time::Duration;
 
 use super::Reader;
@@ -104,6 +106,9 @@ impl Reader<'_> {
         table(iam.map(|said| self.access_key(&format!("{key}.aws-iam-access-key"), *said, at, stores)));
         table(said.postgres.map(|said| self.postgres(&format!("{key}.postgres"), said, at, stores)));
         table(said.redis_acl.map(|said| self.redis_acl(&format!("{key}.redis-acl"), said, at, stores)));
+        let client = said.oauth_client_secret;
+        table(client.map(|said| self.client_secret(&format!("{key}.oauth-client-secret"), said, at, stores)));
+        table(said.signing_key.map(|said| self.signing_key(&format!("{key}.signing-key"), said)));
         if tables != 1 {
             let what = format!("`{key}` needs one rotator, and has {tables}");
             let help = format!("give it one table, such as `[{key}.random]`");

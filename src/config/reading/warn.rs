@@ -82,6 +82,10 @@ fn shared(settings: &Settings, warn: &mut impl FnMut(&str, String, &str)) {
         }
     }
     for (name, secret) in &settings.secrets {
+        // Who rotates a provider's own credential has to name it twice.
+        if secret.rotation.as_ref().is_some_and(|rotation| rotation.rotator.provider().is_some()) {
+            continue;
+        }
         let entry = below("secret", name.as_str());
         if let Some(first) = seen.insert(&secret.at, entry.clone()) {
             let what = format!("`{entry}` is the same secret as `{first}`");

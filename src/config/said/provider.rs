@@ -24,7 +24,8 @@ pub struct Provider {
     #[serde(default)]
     #[schemars(extend("examples" = ["https://login.example.com/token"]))]
     pub token_endpoint: Option<OneOrMany>,
-    /// Who we are there.
+    /// Who we are there. Required, unless `registration` says it.
+    #[serde(default)]
     #[schemars(
         regex(pattern = r"^[\x20-\x7E]{1,512}$"),
         extend(
@@ -32,13 +33,18 @@ pub struct Provider {
             "patternErrorMessage" = "not a client id: use 1 to 512 printable ASCII characters (RFC 6749 appendix A.1)"
         )
     )]
-    pub client_id: String,
+    pub client_id: Option<String>,
     /// How we prove it.
     #[serde(default)]
     pub client_auth: ClientAuth,
     /// The client secret: a reference to a store, never the secret itself.
     #[serde(default)]
     pub client_secret: Option<SecretRef>,
+    /// Client id and client secret in one, in place of both: a secret with the JSON of RFC 7591 §3.2.1. Where a client is
+    /// rotated by registering another, both change together.
+    #[serde(default)]
+    #[schemars(extend("examples" = [{ "store": "local", "name": "stripe-client" }]))]
+    pub registration: Option<SecretRef>,
     /// The private key (PEM, PKCS #8) that signs our assertions.
     #[serde(default)]
     pub private_key: Option<SecretRef>,

@@ -3,6 +3,7 @@
 mod access_key;
 mod exec;
 mod http;
+mod of_provider;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::config::words::Period;
 pub use access_key::AccessKey;
 pub use exec::{Exec, ExecInvents};
 pub use http::{Http, HttpCall, HttpFound, HttpMade, HttpMethod, HttpOverlap, Preset};
+pub use of_provider::{KeyAlgorithm, Method, OauthClientSecret, Register, SigningKey, TwoSecrets};
 
 /// How a secret is rotated: when, how carefully, and the rotator with a table of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,14 +50,12 @@ pub struct Rotation {
     pub uptake_deadline: Option<Period>,
     /// The password of a PostgreSQL role, or of two that take turns.
     pub postgres: Option<Postgres>,
-    /// The client secret of an OAuth client.
+    /// The client secret by which a provider entry authenticates.
     #[serde(rename = "oauth-client-secret")]
-    #[schemars(extend("x-later" = true))]
-    pub oauth_client_secret: Option<Rotator>,
-    /// A key that signs assertions.
+    pub oauth_client_secret: Option<OauthClientSecret>,
+    /// The private key with which a provider entry signs its assertions.
     #[serde(rename = "signing-key")]
-    #[schemars(extend("x-later" = true))]
-    pub signing_key: Option<Rotator>,
+    pub signing_key: Option<SigningKey>,
     /// An access key of an IAM user.
     #[serde(rename = "aws-iam-access-key")]
     pub aws_iam_access_key: Option<Box<AccessKey>>,
@@ -80,16 +80,6 @@ pub enum Uptake {
     /// Those of every agent that shares the store.
     #[schemars(extend("x-later" = true))]
     Store,
-}
-
-/// What every rotator has that is not built yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rotator {
-    /// The credential with which it acts.
-    pub admin: Option<SecretRef>,
-    /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
-    pub exclusive: bool,
 }
 
 /// The password of a PostgreSQL role, or of two that take turns.

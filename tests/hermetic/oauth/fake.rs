@@ -139,7 +139,7 @@ impl Credential for Fixed {
 pub(crate) fn settings(url: &str) -> Settings {
     Settings {
         server: Server::Endpoint(url.parse::<EndpointUrl>().unwrap()),
-        client_id: "ba:sic+weird".parse().unwrap(),
+        client_id: Some("ba:sic+weird".parse().unwrap()),
         client_auth: ClientAuth::ClientSecretBasic,
         signing: Signing::default(),
         revocation_endpoint: None,
