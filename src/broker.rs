@@ -497,7 +497,8 @@ impl Broker {
         ask: RotateAsk<'_>,
     ) -> Result<Done<Result<Rotated, rotation::Why>>, Refused> {
         let rules = self.rules.load_full();
-        let case = Case { broker: self, peer, action: Action::Rotate, trace: None };
+        let action = if ask.how == How::Leaked { Action::Revoke } else { Action::Rotate };
+        let case = Case { broker: self, peer, action, trace: None };
 
         let permit = case.permit(&rules, Resource::Secret(SecretId::Entry(ask.name.clone()))).await?;
         // Before anything is done: who asked for it, and why. Then an intent and an outcome for each act at the far side.

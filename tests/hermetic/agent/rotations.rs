@@ -127,7 +127,7 @@ async fn what_has_leaked_is_ended_at_once_and_who_held_it_is_said() {
     assert_eq!(turned["held_by"], serde_json::json!([late.holder()]), "{turned}");
     assert!(turned["status"]["previous"].is_null() && turned["status"]["current"] != *first, "{turned}");
     let reasons =
-        rig.records().into_iter().filter(|line| line.kind() == "operation" && line.text("action") == Some("rotate"));
+        rig.records().into_iter().filter(|line| line.kind() == "operation" && line.text("action") == Some("revoke"));
     let reasons: Vec<_> = reasons.map(|line| line.text("detail").unwrap().to_owned()).collect();
     assert_eq!(reasons, ["asked for the end of a leaked version: drill", "the end of a leaked version"]);
 }
