@@ -3,8 +3,10 @@
 
 mod agent;
 mod aws;
+mod bao;
 mod clients;
 mod clocks;
+mod counted;
 mod jose;
 mod oauth;
 mod openbao;
@@ -13,5 +15,7 @@ mod peers;
 mod proofs;
 mod proofs_agent;
 mod rig;
+mod store_agent;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;
+mod store_outage;

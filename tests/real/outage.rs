@@ -28,7 +28,8 @@ fn scale() -> u64 {
     std::env::var("BURSAR_OUTAGE_SCALE").map_or(1, |text| text.parse().unwrap())
 }
 
-fn seconds(seconds: u64) -> Duration {
+/// So long, as `BURSAR_OUTAGE_SCALE` stretches it.
+pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds * scale())
 }
 
@@ -62,7 +63,8 @@ async fn keep_asking(socket: PathBuf, stop: Arc<AtomicBool>) -> Vec<Answered> {
     all
 }
 
-async fn reply(stream: &mut UnixStream) -> (u16, Value) {
+/// The next answer.
+pub(crate) async fn reply(stream: &mut UnixStream) -> (u16, Value) {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
