@@ -225,7 +225,7 @@ async fn what_another_writes_rolls_back_or_deletes_holds() {
     let sm = |method: &str, arguments: Value| aws.boto("secretsmanager", method, arguments);
     sm("create_secret", json!({ "Name": "prod/shared", "SecretString": "theirs" }));
     assert_eq!(bench.current(&name).await.as_deref(), Some("theirs"));
-    assert_eq!(store.list().await.unwrap(), [name.clone()]);
+    assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&name));
     let ours = bench.put(&name, "ours").await.unwrap();
     assert_eq!(aws.shown("prod/shared")["SecretString"], "ours");
     let put = sm("put_secret_value", json!({ "SecretId": "prod/shared", "SecretString": "theirs again" }));

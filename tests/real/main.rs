@@ -1,5 +1,13 @@
 //! Tests against real servers: `tests/run` installs them. Each test starts its own and ends it by its own pid.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::explicit_write,
+    clippy::disallowed_methods,
+    reason = "a test may panic, print, look at the clock and read the environment"
+)]
 
 mod agent;
 mod aws;

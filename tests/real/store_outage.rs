@@ -85,7 +85,7 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, seen).await.expect("a value that was changed is served at some time");
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
     }
 
     /// Every answer, by the time at which it came.
