@@ -9,9 +9,13 @@ const PAGE: &str = include_str!("../../docs/migrating.md");
 fn files(example: &str) -> Vec<(&str, &str)> {
     let blocks = example.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
     let named = blocks.filter_map(|(kind, text)| {
-        let comment = if kind == "cedar" { "// " } else { "# " };
-        let name = text.lines().next()?.strip_prefix(comment)?;
-        ["toml", "cedar"].contains(&kind).then_some((name, text))
+        let (before, after) = match kind {
+            "toml" => ("# ", ""),
+            "cedar" => ("// ", ""),
+            "jinja" => ("{#- ", " -#}"),
+            _ => return None,
+        };
+        Some((text.lines().next()?.strip_prefix(before)?.strip_suffix(after)?, text))
     });
     named.collect()
 }
@@ -19,16 +23,22 @@ fn files(example: &str) -> Vec<(&str, &str)> {
 #[test]
 fn the_examples_of_the_page_for_those_who_come_from_elsewhere_pass_a_check() {
     let examples: Vec<_> = PAGE.split("### After").skip(1).map(|part| part.split("\n## ").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
+    // In place of a folder and a user that an installation has.
+    let in_memory = tempfile::TempDir::new_in("/dev/shm").unwrap();
+    let uid = format!("owner = \"{}\"", rustix::process::geteuid().as_raw());
     for example in examples {
         let folder = crate::private_folder();
         fs::create_dir(folder.path().join("policies")).unwrap();
         let files = files(example);
-        assert_eq!(files.len(), 3, "{example}");
+        let templates = files.iter().filter(|(name, _)| name.ends_with(".j2")).count();
+        assert_eq!((files.len() - templates, templates > 0), (3, example.contains("template =")), "{example}");
         for (name, text) in files {
             let agent =
                 "[agent]\nsocket = \"s\"\nadmin_socket = \"a\"\nstate_dir = \"state\"\npolicies = \"policies\"\n";
             let before = if name == "bursar.toml" { agent } else { "" };
+            let text = text.replace("/run/bursar-delivery", in_memory.path().to_str().unwrap());
+            let text = text.replace("owner    = \"orders\"", &uid);
             fs::write(folder.path().join(name), format!("{before}{text}")).unwrap();
         }
         let secret_id = folder.path().join("secret-id");

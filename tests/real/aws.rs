@@ -21,12 +21,12 @@ use crate::peers::installed;
 use crate::store_conformance::{Bench, agrees_with_the_model, attempt, every_rule, steps};
 
 const STORES: &str = include_str!("../../docs/stores.md");
-const REGION: &str = "eu-central-1";
+pub(crate) const REGION: &str = "eu-central-1";
 const REPLICA: &str = "eu-west-1";
 
 /// How moto is to be.
 #[derive(Clone, Copy, PartialEq)]
-enum Moto {
+pub(crate) enum Moto {
     /// As it is.
     AsItIs,
     /// As AWS documents itself.
@@ -35,14 +35,14 @@ enum Moto {
     Verified,
 }
 
-struct Aws {
+pub(crate) struct Aws {
     child: Child,
     talk: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     facts: Value,
 }
 
 impl Aws {
-    fn start(moto: Moto) -> Self {
+    pub(crate) fn start(moto: Moto) -> Self {
         let flag = |on: bool| if on { "1" } else { "0" };
         let mut child = Command::new(installed("py/bin/python"))
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/aws.py"))
@@ -62,7 +62,7 @@ impl Aws {
     }
 
     /// Has boto3 call `method` of `service`, by an administrator.
-    fn boto(&self, service: &str, method: &str, arguments: Value) -> Value {
+    pub(crate) fn boto(&self, service: &str, method: &str, arguments: Value) -> Value {
         self.boto_in(REGION, service, method, arguments)
     }
 
@@ -96,7 +96,7 @@ impl Aws {
         self.boto("iam", "put_user_policy", document);
     }
 
-    fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         self.facts["endpoint"].as_str().unwrap()
     }
 
@@ -225,7 +225,7 @@ async fn what_another_writes_rolls_back_or_deletes_holds() {
     let sm = |method: &str, arguments: Value| aws.boto("secretsmanager", method, arguments);
     sm("create_secret", json!({ "Name": "prod/shared", "SecretString": "theirs" }));
     assert_eq!(bench.current(&name).await.as_deref(), Some("theirs"));
-    assert_eq!(store.list().await.unwrap(), [name.clone()]);
+    assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&name));
     let ours = bench.put(&name, "ours").await.unwrap();
     assert_eq!(aws.shown("prod/shared")["SecretString"], "ours");
     let put = sm("put_secret_value", json!({ "SecretId": "prod/shared", "SecretString": "theirs again" }));

@@ -5,13 +5,17 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a test may panic, and print"
+    clippy::explicit_write,
+    clippy::disallowed_methods,
+    reason = "a test may panic, print, look at the clock and read the environment"
 )]
 
 mod agent;
 mod aws;
+mod bao;
 mod clients;
 mod clocks;
+mod counted;
 mod hub;
 mod iam;
 mod jose;
@@ -30,5 +34,7 @@ mod rotated;
 mod rotated_clients;
 mod rotators;
 mod steady;
+mod store_agent;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;
+mod store_outage;

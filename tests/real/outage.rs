@@ -28,7 +28,8 @@ fn scale() -> u64 {
     std::env::var("BURSAR_OUTAGE_SCALE").map_or(1, |text| text.parse().unwrap())
 }
 
-fn seconds(seconds: u64) -> Duration {
+/// So long, as `BURSAR_OUTAGE_SCALE` stretches it.
+pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds * scale())
 }
 
@@ -62,7 +63,8 @@ async fn keep_asking(socket: PathBuf, stop: Arc<AtomicBool>) -> Vec<Answered> {
     all
 }
 
-async fn reply(stream: &mut UnixStream) -> (u16, Value) {
+/// The next answer.
+pub(crate) async fn reply(stream: &mut UnixStream) -> (u16, Value) {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -144,8 +146,8 @@ async fn an_outage_under_load_costs_no_request_while_a_token_is_valid() {
     assert!(short <= bound(seconds(5)) && long <= bound(seconds(28)), "{short} and {long} requests upstream");
     // One tick of the refresh, and the time of the request itself.
     assert!(recovered <= Duration::from_secs(31), "recovered after {recovered:?}");
-    let refreshes = u64::try_from(all.last().unwrap().at.duration_since(returned).as_secs()).unwrap()
-        / (LIFETIME * scale() * 4 / 10 * 9 / 10).max(1);
+    let refreshes =
+        all.last().unwrap().at.duration_since(returned).as_secs() / (LIFETIME * scale() * 4 / 10 * 9 / 10).max(1);
     assert!(storm <= refreshes + 2, "{storm} requests after the return");
     let last = all.last().unwrap();
     assert_eq!((last.status, last.stale), (200, false));

@@ -150,6 +150,16 @@ impl Agent {
         Self::start_as(shifted, providers, files)
     }
 
+    /// The same, with more in its environment.
+    pub(crate) fn start_in(environment: &[(&str, &str)], tables: &str, files: &[(&str, &str)]) -> Self {
+        let command = |folder: &Path| {
+            let mut command = bursar(folder);
+            command.envs(environment.iter().copied());
+            command
+        };
+        Self::start_as(command, tables, files)
+    }
+
     fn start_as(command: impl Fn(&Path) -> Command, providers: &str, files: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
@@ -242,6 +252,37 @@ impl Agent {
         ask(Command::new("curl"), &self.socket_of(workload), provider, scope)
     }
 
+    /// `workload` reads the secret `name`, at its own socket.
+    pub(crate) fn read(&self, workload: &str, name: &str) -> Answer {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--include", "--max-time", "60", "--header", "Bursar: 1"]);
+        curl.arg("--unix-socket").arg(self.socket_of(workload)).arg(format!("http://localhost/secret/{name}"));
+        Answer::read(&curl.output().unwrap())
+    }
+
+    /// The same until the answer is as it should be.
+    pub(crate) async fn read_until(&self, workload: &str, name: &str, right: impl Fn(&Answer) -> bool) -> Answer {
+        let reading = async {
+            loop {
+                let answer = self.read(workload, name);
+                if right(&answer) {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| panic!("not in a minute: {}", self.log()))
+    }
+
+    /// Its files, its logs among them, in which `text` stands.
+    pub(crate) fn files_with(&self, text: &str) -> Vec<PathBuf> {
+        let holds = |path: &PathBuf| {
+            let bytes = fs::read(path).unwrap_or_default();
+            bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        };
+        files(self.folder.path()).into_iter().filter(holds).collect()
+    }
+
     /// The account `uid` asks, at the socket of all. Needs root.
     pub(crate) fn ask_as(&self, uid: u32, provider: &str, scope: &str) -> Answer {
         let mut curl = Command::new("setpriv");
@@ -312,6 +353,11 @@ impl Drop for Agent {
             assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
         }
     }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// The binary with the configuration of `folder`, and no environment that could lead it elsewhere.

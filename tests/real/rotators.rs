@@ -17,9 +17,9 @@ use futures_util::FutureExt;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::bao::Bao;
 use crate::hub::{ADMIN, Hub};
 use crate::matrix::{self, Subject, Works};
-use crate::openbao::Bao;
 use crate::steady;
 
 /// A folder in which the credential of a rotator stands, as a store of files.

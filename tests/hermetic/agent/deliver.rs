@@ -203,8 +203,10 @@ async fn a_full_file_system_leaves_the_old_file_until_there_is_room() {
     assert_eq!(result(&acts(&rig, "key", "deliver"), 1), ("failed".into(), "disk_full".into()));
     fs::remove_file(small.0.join("ballast")).unwrap();
     holds(&key, &value).await;
-    eventually("that it is well again", async || rig.said().contains("the file is as it should be again").then_some(()))
-        .await;
+    eventually("that it is well again", async || {
+        rig.said().contains("the file is as it should be again").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -199,6 +199,27 @@ async fn a_program_is_restarted_on_change_with_the_new_value() {
 }
 
 #[tokio::test]
+async fn a_program_is_restarted_as_soon_as_a_secret_is_another() {
+    let rig = Plan::with_a_secret().raise_with_a_secret().await;
+    let script = "trap 'exit 9' TERM; printf '%s|%s\\n' \"$KEY\" \"$(cat \"$BURSAR_FILES/key\")\" >> $OUT; \
+                  while kill -0 $PPID; do sleep 0.05; done";
+    let options = ["--on-change", "restart", "--env", "KEY=secret:api-key", "--file", "key=secret:api-key"];
+    let mut exec = exec(&rig, &options, script);
+    let child = exec.start();
+    wrote(&rig, &format!("{SECRET_VALUE}|{SECRET_VALUE}\n")).await;
+    // Of a value that is taken for five minutes one hears in the patience of a test by waiting for it alone.
+    for value in ["second", "third"] {
+        assert_eq!(rig.operate("PUT", "/secrets/api-key", value).await.status, 200);
+        wrote(&rig, &format!("{value}|{value}\n")).await;
+    }
+    let text = fs::read_to_string(rig.path("out")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.ends_with("second")).count(), 1, "once for each change: {text}");
+    signal(&child, Signal::TERM);
+    let output = within(child.wait_with_output()).await.unwrap();
+    assert_eq!((output.status.code(), exec.left()), (Some(9), 0));
+}
+
+#[tokio::test]
 async fn a_program_that_does_not_end_is_killed_and_started_anew() {
     let rig = changing().await;
     let script = "trap '' TERM; echo \"$TOKEN\" >> $OUT; while kill -0 $PPID; do sleep 0.05; done";
