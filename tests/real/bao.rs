@@ -1,6 +1,6 @@
 //! OpenBao as it is: initialised, unsealed, with AppRole, and with the policy of `docs/stores.md` and no more.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -7,6 +7,7 @@
     clippy::print_stdout,
     clippy::explicit_write,
     clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
     reason = "a test may panic, print, look at the clock and read the environment"
 )]
 
