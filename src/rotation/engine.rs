@@ -462,17 +462,23 @@ impl Engine {
     }
 
     /// Renews the reservation: who has lost it is fenced off here, before the far side is touched.
-    async fn hold(&self, it: &Turning, memory: &mut Memory) -> Result<Hold, Why> {
+    async fn hold(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<Hold, Why> {
         let Place { store, name, .. } = &it.rotation.place;
         // An act that begins by then ends within the lease.
         let until = self.clock.now().deadline(LEASE.saturating_sub(ACT_TIMEOUT));
         let attempt = memory.probe.attempt.clone().ok_or(Why::Internal("no reservation is held"))?;
         let notes = Notes::default().with(Notes::AGENT, &self.us)?;
         match store.reserve(name, &attempt, self.clock.now().wall + LEASE, &notes).await {
-            Ok(Reserved::Ours(ours)) if ours.notes.get(super::Label::NOTE).is_some() => Ok(Hold { attempt, until }),
-            // Ours is over and nothing stood in its place: this has made an empty one, under no label.
-            Ok(Reserved::Ours(fresh)) => {
-                drop(store.retire(name, &fresh.id, &attempt).await);
+            Ok(Reserved::Ours(ours)) => {
+                let known = versions.at(Stage::Pending).map(|version| (super::Label::of(version), version.filled));
+                let label = super::Label::of(&ours);
+                if label.is_none() {
+                    // Ours was over, and nothing stood in its place: this has made an empty one.
+                    drop(store.retire(name, &ours.id, &attempt).await);
+                } else if known == Some((label, ours.filled)) {
+                    return Ok(Hold { attempt, until });
+                }
+                // Or it was another's in between: what we know of it is not what it is.
                 Err(fenced(name, memory))
             }
             Ok(Reserved::Taken(_)) | Err(StoreError::Fenced(_)) => Err(fenced(name, memory)),
@@ -498,7 +504,7 @@ impl Engine {
     }
 
     async fn clear(&self, it: &Turning, far_id: FarId, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        let hold = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let ended = Ended { far_id: Some(far_id.clone()), value: None };
         let current = self.held(it, versions.at(Stage::Current)).await?;
         self.act(it, Act::Undo, None, Some(&hold), it.rotation.rotator.revoke(&ended, current.as_ref())).await?;
@@ -508,7 +514,7 @@ impl Engine {
 
     async fn create(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         let Rotation { rotator, plan, .. } = &it.rotation;
-        let hold = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let pending = versions.at(Stage::Pending).ok_or(Why::Internal("nothing is Pending"))?;
         let label = super::Label::of(pending).ok_or(Why::Internal("the reservation has no label"))?;
         let current = self.held(it, versions.at(Stage::Current)).await?;
@@ -560,7 +566,7 @@ impl Engine {
     }
 
     async fn set(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        let hold = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let (new, current) = self.pending_and_current(it, versions).await?;
         let setting = it.rotation.rotator.set(&new, current.as_ref());
         match self.act(it, Act::Set, Some(&new.version), Some(&hold), setting).await {
@@ -578,7 +584,7 @@ impl Engine {
     }
 
     async fn test(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        let hold = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let (new, _) = self.pending_and_current(it, versions).await?;
         let accepted = self.act(it, Act::Test, Some(&new.version), Some(&hold), it.rotation.rotator.test(&new)).await?;
         memory.probe.accepted = Some(accepted);
@@ -640,7 +646,7 @@ impl Engine {
 
     async fn undo(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         let Rotation { rotator, place, plan, .. } = &it.rotation;
-        let hold = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let pending = versions.at(Stage::Pending).ok_or(Why::Internal("nothing is Pending"))?;
         if pending.filled && is_ours(pending) {
             let (new, current) = self.pending_and_current(it, versions).await?;

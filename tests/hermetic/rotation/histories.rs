@@ -2,7 +2,7 @@
 //! that sleeps in the middle of an act and wakes when its lease has passed. Whatever happens, the invariant holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bursar::audit::Journal;
 use bursar::name::{Name, StoredName};
@@ -10,7 +10,7 @@ use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State};
 use bursar::store::key::KeySource;
 use bursar::store::sealed::{Locked, SealedStore};
 use bursar::store::{Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which};
-use bursar::time::{Boot, ManualClock, Moment, Wall};
+use bursar::time::{Boot, Clock, ManualClock, Moment, Wall};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::time::Duration;
@@ -86,6 +86,8 @@ struct Gate {
     slept: Notify,
     killed: Notify,
     wake: Notify,
+    /// It cannot look at the store anew: what it does, it does by what it knew.
+    blind: AtomicBool,
 }
 
 impl Gate {
@@ -217,6 +219,9 @@ impl Store for GatedStore {
     fn versions<'a>(&'a self, name: &'a StoredName) -> BoxFuture<'a, Result<Versions, StoreError>> {
         // From a look on, what was held before counts no more: who sleeps here goes on with what it finds.
         *self.1.last_attempt.lock().unwrap() = None;
+        if self.1.blind.load(Ordering::Relaxed) {
+            return async { Err(broken()) }.boxed();
+        }
         self.pass(async move { self.0.versions(name).await })
     }
 
@@ -363,12 +368,18 @@ impl<'a> History<'a> {
         let (before, far) = (self.versions().await, self.far());
         let ours = gate.last_attempt.lock().unwrap().clone();
         let lost = held && before.at(Stage::Pending).map(|version| &version.attempt) != ours.as_ref();
+        // One whose lease has passed may be taken back.
+        let now = self.stage.clock.now().wall;
+        let free = before.at(Stage::Pending).is_some_and(|version| version.notes.lease_ends() <= Some(now));
+        let lost = lost && !free;
         if lost {
             gate.faults.lock().unwrap().clear();
+            gate.blind.store(true, Ordering::Relaxed);
         }
         gate.wake.notify_one();
         self.drive(nth, doing).await;
         if lost {
+            gate.blind.store(false, Ordering::Relaxed);
             let after = self.versions().await;
             assert_eq!(lives(&after), lives(&before), "who was fenced has changed the store");
             let more = self.far().into_iter().find(|(id, _)| !far.contains_key(id));
@@ -526,4 +537,42 @@ fn whatever_happens_the_one_value_of_our_own_holds() {
 #[test]
 fn whatever_happens_two_values_of_a_far_side_that_invents_hold() {
     any_history_holds(Overlap::Two, Invents::FarSide);
+}
+
+#[test]
+fn ten_agents_rotate_once_for_each_due_though_who_reserves_is_killed() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut history = History::new(&ground, Overlap::Two, Invents::FarSide);
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
+    let journals = names.map(|us| matrix::journal(&folder.path().join(us)));
+    runtime.block_on(async {
+        for killed in 0..10_u8 {
+            let gates: [Arc<Gate>; 10] = std::array::from_fn(|_| Arc::default());
+            let engines: [_; 10] = std::array::from_fn(|nth| {
+                engine(&ground, &history.far, &history.name, names[nth], &journals[nth], &gates[nth])
+            });
+            // Whoever comes so far, and so each that would: only who holds the reservation does.
+            for gate in &gates {
+                gate.faults.lock().unwrap().push_back((3 + killed, Fault::KilledBefore));
+            }
+            for _ in 0..10 {
+                let turns = engines.iter().zip(&gates).map(|(engine, gate)| async {
+                    tokio::select! {
+                        () = engine.turn_all() => {}
+                        () = gate.killed.notified() => {}
+                    }
+                });
+                futures_util::future::join_all(turns).await;
+                gates.iter().for_each(|gate| gate.faults.lock().unwrap().clear());
+                history.holds_now().await;
+                ground.clock.advance(Duration::from_secs(3_600));
+            }
+            let promoted = history.versions().await;
+            let promoted = promoted.iter().filter(|version| version.notes.promoted().is_some()).count();
+            assert_eq!((promoted, history.far().len()), (history.owed, 1), "killed at call {killed}");
+            history.make(&Move::Due).await;
+        }
+    });
 }
