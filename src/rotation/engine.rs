@@ -18,7 +18,7 @@ use super::{
 use crate::access::SecretId;
 use crate::audit::{Act, Actor, Effect, Intent, Journal, NotDurable, Noted, Outcome, OutcomeOf, Record, Standing};
 use crate::crypto::Random;
-use crate::name::Name;
+use crate::name::{Name, StoredName};
 use crate::retry::Backoff;
 use crate::store::{Attempt, Notes, Place, Reserved, Stage, StoreError, Version, VersionId, Versions, Which};
 use crate::telemetry::metrics::Tally;
@@ -99,6 +99,9 @@ pub enum Why {
     /// The log: what cannot be recorded is not done.
     #[error(transparent)]
     NotDurable(#[from] NotDurable),
+    /// The reservation ran out between its renewal and the act: somebody else may be at it by now.
+    #[error("the reservation of `{0}` ran out before the far side could be asked: it is renewed first")]
+    Late(Name),
     /// Our own fault.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -115,6 +118,7 @@ impl Why {
             Self::FarSide(trouble) => trouble.code(),
             Self::Store(error) => error.code(),
             Self::NotDurable(_) => "audit_unavailable",
+            Self::Late(_) => "unavailable",
             Self::Internal(_) => "internal_error",
         }
     }
@@ -155,15 +159,24 @@ struct Memory {
     probe: Probe,
     /// An operator has asked for a rotation.
     asked: bool,
-    /// The operator will not have the grace period waited for.
-    without_grace: bool,
+    /// The version past whose grace period the operator goes.
+    without_grace: Option<VersionId>,
     /// The version that has leaked.
     leaked: Option<VersionId>,
+    /// The version that we have ended at the far side, and perhaps not yet in the store.
+    revoked: Option<VersionId>,
     /// What the Pending version is given up for.
     given_up_for: Option<Trouble>,
     /// Whether the reservation was found, so that somebody may have had a credential made for it.
     found: bool,
     failures: u32,
+}
+
+/// A reservation that was just renewed.
+struct Hold {
+    attempt: Attempt,
+    /// No act at the far side begins later: a process that slept may have been replaced.
+    until: Deadline,
 }
 
 /// What is shown of it, without waiting for a step to end.
@@ -258,7 +271,8 @@ impl Engine {
                 return Err(Why::OutsideItsWindow(name.clone(), window.to_string(), opens.rfc3339().to_string()));
             }
         }
-        (memory.asked, memory.without_grace) = (true, now);
+        memory.asked = true;
+        memory.without_grace = versions.at(Stage::Current).filter(|_| now).map(|version| version.id.clone());
         self.follow(&it, &mut memory).await?;
         Ok(self.status_of(&it))
     }
@@ -314,6 +328,14 @@ impl Engine {
     pub fn status(&self) -> Vec<Status> {
         let turning: Vec<_> = self.lock().values().cloned().collect();
         turning.iter().map(|it| self.status_of(it)).collect()
+    }
+
+    /// Goes on once with every rotation as far as it goes, for who drives the clock; [`keep_turning`] does it in time.
+    pub async fn turn_all(&self) {
+        let turning: Vec<_> = self.lock().values().cloned().collect();
+        for it in turning {
+            self.turn(&it).await;
+        }
     }
 
     /// Does what is due; how long until the next look.
@@ -415,8 +437,9 @@ impl Engine {
             let (holders, more) = self.holders.of(&rotation.name, &version.id);
             more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
         });
-        probe.leaked = previous.is_some_and(|version| memory.leaked.as_ref() == Some(&version.id));
-        let grace = if memory.without_grace { Duration::ZERO } else { rotation.plan.grace };
+        let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
+        (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
+        let grace = if is_previous(&memory.without_grace) { Duration::ZERO } else { rotation.plan.grace };
         let plan = Plan { grace, ..rotation.plan.clone() };
         let mut shown = it.shown();
         (shown.due, shown.current) = (scheduled, current);
@@ -437,7 +460,7 @@ impl Engine {
     async fn perform(&self, it: &Turning, next: Step, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         match next {
             Step::Rest { .. } => Ok(()),
-            Step::Reserve | Step::TakeOver => self.reserve(it, memory).await,
+            Step::Reserve | Step::TakeOver => self.reserve(it, versions, memory).await,
             Step::List => self.list(it, versions, memory).await,
             Step::Clear(far_id) => self.clear(it, far_id, versions, memory).await,
             Step::Create => self.create(it, versions, memory).await,
@@ -454,14 +477,14 @@ impl Engine {
         }
     }
 
-    async fn reserve(&self, it: &Turning, memory: &mut Memory) -> Result<(), Why> {
+    async fn reserve(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         let Rotation { rotator, place, plan, .. } = &it.rotation;
         let found = match plan.invents {
             Invents::Us => None,
             Invents::FarSide => within(rotator.list()).await?,
         };
         let attempt = Attempt::new(&*self.random).map_err(|_| Why::Internal("there is no randomness"))?;
-        let notes = reservation(&self.us, &attempt, found.as_deref())?;
+        let notes = reservation(&self.us, &attempt, versions.at(Stage::Current), found.as_deref())?;
         let lease_ends = self.clock.now().wall + LEASE;
         if let Reserved::Ours(ours) = place.store.reserve(&place.name, &attempt, lease_ends, &notes).await? {
             let found = ours.notes.get(super::Label::NOTE) != notes.get(super::Label::NOTE);
@@ -475,17 +498,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Renews the reservation: who has lost it is fenced off here, before the far side is touched. Whose it is.
-    async fn hold(&self, it: &Turning, memory: &mut Memory) -> Result<Attempt, Why> {
+    /// Renews the reservation: who has lost it is fenced off here, before the far side is touched.
+    async fn hold(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<Hold, Why> {
         let Place { store, name, .. } = &it.rotation.place;
+        // An act that begins by then ends within the lease.
+        let until = self.clock.now().deadline(LEASE.saturating_sub(ACT_TIMEOUT));
         let attempt = memory.probe.attempt.clone().ok_or(Why::Internal("no reservation is held"))?;
         let notes = Notes::default().with(Notes::AGENT, &self.us)?;
         match store.reserve(name, &attempt, self.clock.now().wall + LEASE, &notes).await {
-            Ok(Reserved::Ours(_)) => Ok(attempt),
-            Ok(Reserved::Taken(_)) | Err(StoreError::Fenced(_)) => {
-                memory.probe = Probe::default();
-                Err(StoreError::Fenced(name.clone()).into())
+            Ok(Reserved::Ours(ours)) => {
+                let known = versions.at(Stage::Pending).map(|version| (super::Label::of(version), version.filled));
+                let label = super::Label::of(&ours);
+                if label.is_none() {
+                    // Ours was over, and nothing stood in its place: this has made an empty one.
+                    drop(store.retire(name, &ours.id, &attempt).await);
+                } else if known == Some((label, ours.filled)) {
+                    return Ok(Hold { attempt, until });
+                }
+                // Or it was another's in between: what we know of it is not what it is.
+                Err(fenced(name, memory))
             }
+            Ok(Reserved::Taken(_)) | Err(StoreError::Fenced(_)) => Err(fenced(name, memory)),
             Err(why) => Err(why.into()),
         }
     }
@@ -508,22 +541,23 @@ impl Engine {
     }
 
     async fn clear(&self, it: &Turning, far_id: FarId, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let ended = Ended { far_id: Some(far_id.clone()), value: None };
         let current = self.held(it, versions.at(Stage::Current)).await?;
-        self.act(it, Act::Undo, None, it.rotation.rotator.revoke(&ended, current.as_ref())).await?;
+        self.act(it, Act::Undo, None, Some(&hold), it.rotation.rotator.revoke(&ended, current.as_ref())).await?;
         memory.probe.strays.iter_mut().for_each(|strays| strays.retain(|stray| *stray != far_id));
         Ok(())
     }
 
     async fn create(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         let Rotation { rotator, plan, .. } = &it.rotation;
-        let attempt = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let pending = versions.at(Stage::Pending).ok_or(Why::Internal("nothing is Pending"))?;
         let label = super::Label::of(pending).ok_or(Why::Internal("the reservation has no label"))?;
         let current = self.held(it, versions.at(Stage::Current)).await?;
         memory.found = true;
-        let made = self.act(it, Act::Create, Some(&pending.id), rotator.create(&label, current.as_ref())).await;
+        let creating = rotator.create(&label, current.as_ref());
+        let made = self.act(it, Act::Create, Some(&pending.id), Some(&hold), creating).await;
         let made = match made {
             Ok(made) => made,
             Err(Why::FarSide(trouble @ Trouble::Refused(_))) => {
@@ -537,10 +571,11 @@ impl Engine {
         if let Some(far_id) = &made.far_id {
             notes = notes.with(FarId::NOTE, far_id.as_str())?;
         }
-        if let Err(why) = self.fill(it, &attempt, &made.value, &notes).await {
+        if let Err(why) = self.fill(it, &hold.attempt, &made.value, &notes).await {
             if plan.invents == Invents::FarSide {
                 let ended = Ended { far_id: made.far_id, value: Some(Arc::new(made.value)) };
-                drop(self.act(it, Act::Undo, Some(&pending.id), rotator.revoke(&ended, current.as_ref())).await);
+                let revoking = rotator.revoke(&ended, current.as_ref());
+                drop(self.act(it, Act::Undo, Some(&pending.id), None, revoking).await);
             }
             return Err(why);
         }
@@ -568,9 +603,10 @@ impl Engine {
     }
 
     async fn set(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let (new, current) = self.pending_and_current(it, versions).await?;
-        match self.act(it, Act::Set, Some(&new.version), it.rotation.rotator.set(&new, current.as_ref())).await {
+        let setting = it.rotation.rotator.set(&new, current.as_ref());
+        match self.act(it, Act::Set, Some(&new.version), Some(&hold), setting).await {
             Ok(()) => {
                 (memory.probe.set, memory.probe.accepted) = (true, None);
                 memory.probe.settling = Some(self.clock.now().wall);
@@ -585,9 +621,9 @@ impl Engine {
     }
 
     async fn test(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
-        self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let (new, _) = self.pending_and_current(it, versions).await?;
-        let accepted = self.act(it, Act::Test, Some(&new.version), it.rotation.rotator.test(&new)).await?;
+        let accepted = self.act(it, Act::Test, Some(&new.version), Some(&hold), it.rotation.rotator.test(&new)).await?;
         memory.probe.accepted = Some(accepted);
         memory.probe.settling.get_or_insert(self.clock.now().wall);
         Ok(())
@@ -597,7 +633,7 @@ impl Engine {
         let Rotation { name, place, .. } = &it.rotation;
         let pending = versions.at(Stage::Pending).ok_or(Why::Internal("nothing is Pending"))?;
         let promoting = place.store.promote(&place.name, &pending.attempt);
-        let current = self.act(it, Act::Promote, Some(&pending.id), promoting).await?;
+        let current = self.act(it, Act::Promote, Some(&pending.id), None, promoting).await?;
         let stands = (place.store.id(), place.store.change_counter());
         if let (Some(id), Some(changes)) = stands {
             let standing = Standing { store: place.store_name.clone(), id: id.into(), changes };
@@ -605,7 +641,8 @@ impl Engine {
         }
         (self.told)(name, &Happened::Promoted(current));
         memory.probe = Probe::default();
-        (memory.given_up_for, memory.found) = (None, false);
+        // What was asked for is done, also where the reply to its reservation was lost.
+        (memory.given_up_for, memory.found, memory.asked) = (None, false, false);
         Ok(())
     }
 
@@ -620,8 +657,9 @@ impl Engine {
             let who: Vec<_> = laggards.iter().map(ToString::to_string).collect();
             tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {}", who.join(", "));
         }
-        self.act(it, Act::Revoke, Some(&previous.id), rotator.revoke(&ended, current.as_ref())).await?;
-        memory.probe.revoked = true;
+        let revoking = rotator.revoke(&ended, current.as_ref());
+        self.act(it, Act::Revoke, Some(&previous.id), None, revoking).await?;
+        memory.revoked = Some(previous.id.clone());
         (self.told)(name, &Happened::Revoked(previous.id.clone()));
         Ok(())
     }
@@ -639,22 +677,27 @@ impl Engine {
         place.store.retire(&place.name, &previous.id, &previous.attempt).await?;
         self.holders.ended(name, &previous.id);
         (self.told)(name, &Happened::Retired(previous.id.clone()));
-        (memory.probe, memory.leaked, memory.without_grace) = (Probe::default(), None, false);
+        (memory.probe, memory.leaked, memory.without_grace, memory.revoked) = (Probe::default(), None, None, None);
         Ok(())
     }
 
     async fn undo(&self, it: &Turning, versions: &Versions, memory: &mut Memory) -> Result<(), Why> {
         let Rotation { rotator, place, plan, .. } = &it.rotation;
-        let attempt = self.hold(it, memory).await?;
+        let hold = self.hold(it, versions, memory).await?;
         let pending = versions.at(Stage::Pending).ok_or(Why::Internal("nothing is Pending"))?;
-        if pending.filled && is_ours(pending) && plan.overlap == Overlap::Two {
+        if pending.filled && is_ours(pending) {
             let (new, current) = self.pending_and_current(it, versions).await?;
-            let ended = Ended { far_id: new.far_id, value: Some(new.value) };
-            self.act(it, Act::Undo, Some(&pending.id), rotator.revoke(&ended, current.as_ref())).await?;
+            if plan.overlap == Overlap::Two {
+                let ended = Ended { far_id: new.far_id, value: Some(new.value) };
+                let revoking = rotator.revoke(&ended, current.as_ref());
+                self.act(it, Act::Undo, Some(&pending.id), Some(&hold), revoking).await?;
+            } else if plan.invents == Invents::Us {
+                self.must_still_work(it, current.as_ref(), &hold, memory).await?;
+            }
         }
-        place.store.retire(&place.name, &pending.id, &attempt).await?;
+        place.store.retire(&place.name, &pending.id, &hold.attempt).await?;
         memory.probe = Probe::default();
-        let nothing_lost = !is_ours(pending);
+        let nothing_lost = !pending.filled || !is_ours(pending);
         match memory.given_up_for.take() {
             Some(why) => Err(why.into()),
             None if nothing_lost => Ok(()),
@@ -662,12 +705,33 @@ impl Engine {
         }
     }
 
-    /// One act at the far side or on the store: intent, act, outcome.
+    /// A value that was set is given up only while the one before it works: it may be all that does.
+    async fn must_still_work(
+        &self,
+        it: &Turning,
+        current: Option<&Held>,
+        hold: &Hold,
+        memory: &mut Memory,
+    ) -> Result<(), Why> {
+        let Some(current) = current else { return Ok(()) };
+        let works = it.rotation.rotator.test(current);
+        if self.act(it, Act::Test, Some(&current.version), Some(hold), works).await? {
+            return Ok(());
+        }
+        memory.probe.refused = false;
+        let why = memory.given_up_for.take();
+        Err(why
+            .unwrap_or_else(|| Trouble::Refused("it accepts neither the new value nor the one before".into()))
+            .into())
+    }
+
+    /// One act at the far side or on the store: intent, act, outcome. Not begun later than `hold` allows.
     async fn act<T, E: Into<Why>>(
         &self,
         it: &Turning,
         act: Act,
         version: Option<&VersionId>,
+        hold: Option<&Hold>,
         doing: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, Why> {
         let secret = SecretId::Entry(it.rotation.name.clone());
@@ -675,7 +739,8 @@ impl Engine {
         let intent = Intent { actor: Actor::Bursar, effect };
         let intent = self.journal.append(&Record::Intent(intent)).await?.decision().index;
         let began = self.clock.now();
-        let done = within(doing).await;
+        let late = hold.is_some_and(|hold| hold.until.passed(began));
+        let done = if late { Err(Why::Late(it.rotation.name.clone())) } else { within(doing).await };
         // A crash here leaves an intent without outcome: the next step asks the far side and the store.
         let took = self.clock.now().since(began);
         let detail = done.as_ref().map_or_else(ToString::to_string, |_| "done".into());
@@ -780,6 +845,12 @@ pub async fn keep_turning(engine: Arc<Engine>) {
 async fn within<T, E: Into<Why>>(doing: impl Future<Output = Result<T, E>> + Send) -> Result<T, Why> {
     let late = || Trouble::Unavailable(format!("it did not answer within {} s", ACT_TIMEOUT.as_secs()));
     timeout(ACT_TIMEOUT, doing).await.map_or_else(|_| Err(late().into()), |done| done.map_err(Into::into))
+}
+
+/// The reservation is somebody else's by now: nothing that was known of it counts.
+fn fenced(name: &StoredName, memory: &mut Memory) -> Why {
+    (memory.probe, memory.given_up_for) = (Probe::default(), None);
+    StoreError::Fenced(name.clone()).into()
 }
 
 /// Since when a version is served.

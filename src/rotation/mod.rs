@@ -54,6 +54,10 @@ const REVOKER_ABSENT: Duration = Duration::from_secs(600);
 const SETTLING_ASKED: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The word of a version that a rotation made, in the note [`Notes::BY`].
 pub const BY_ROTATION: &str = "rotation";
+/// The note that names, by its attempt, the version that was Current when the reservation was decided on.
+const REPLACES: &str = "replaces";
+/// Stands in it where there was none.
+const NOTHING: &str = "nothing";
 /// The note that holds what the far side held before: a short digest of each id.
 const BEFORE: &str = "before";
 /// How many credentials at the far side a note remembers.
@@ -166,7 +170,7 @@ pub fn step(versions: &Versions, probe: &Probe, plan: &Plan, now: Wall) -> Step 
     match (versions.at(Stage::Pending), versions.at(Stage::Previous)) {
         // Only the last step of a promotion is missing.
         (Some(pending), _) if pending.stages.has(Stage::Current) => Step::Promote,
-        (Some(pending), _) => unfinished(pending, probe, plan, now),
+        (Some(pending), _) => unfinished(pending, current, probe, plan, now),
         (None, Some(previous)) if is_ours(previous) || current.is_some_and(is_ours) => {
             replaced(previous, current, probe, plan, now)
         }
@@ -178,7 +182,7 @@ pub fn step(versions: &Versions, probe: &Probe, plan: &Plan, now: Wall) -> Step 
 }
 
 /// A version is Pending.
-fn unfinished(pending: &Version, probe: &Probe, plan: &Plan, now: Wall) -> Step {
+fn unfinished(pending: &Version, current: Option<&Version>, probe: &Probe, plan: &Plan, now: Wall) -> Step {
     if probe.attempt.as_ref() != Some(&pending.attempt) {
         return match pending.notes.lease_ends().filter(|ends| now < *ends) {
             until @ Some(_) => Step::Rest { until, waiting: Waiting::Reserved },
@@ -186,7 +190,7 @@ fn unfinished(pending: &Version, probe: &Probe, plan: &Plan, now: Wall) -> Step 
         };
     }
     // A `put` that never came to its end promised nothing to anybody.
-    if !is_ours(pending) {
+    if !is_ours(pending) || !pending.filled && is_overtaken(pending, current) {
         return Step::Undo;
     }
     match (pending.filled, &probe.strays) {
@@ -196,6 +200,16 @@ fn unfinished(pending: &Version, probe: &Probe, plan: &Plan, now: Wall) -> Step 
         (false, None) => Step::List,
         (false, Some(strays)) => strays.first().map_or(Step::Create, |stray| Step::Clear(stray.clone())),
     }
+}
+
+/// Whether another version became Current between the decision to rotate and the reservation: what was due is done.
+fn is_overtaken(pending: &Version, current: Option<&Version>) -> bool {
+    pending.notes.get(REPLACES).is_some_and(|replaced| replaced != word_of(current))
+}
+
+/// How the note [`REPLACES`] names a version.
+fn word_of(current: Option<&Version>) -> &str {
+    current.map_or(NOTHING, |version| version.attempt.as_str())
 }
 
 /// The Pending version has its value.
@@ -261,21 +275,33 @@ pub fn strays(found: &[Found], versions: &Versions, pending: &Version, exclusive
         let owner = versions.iter().find(|version| FarId::of(version).as_ref() == Some(&found.far_id));
         match owner {
             Some(version) => is_ours(version) && version.stages.has(Stage::Retired),
-            None if found.label.is_some() => found.label == label,
+            None if found.label.is_some() => found.label == label || is_left_over(found.label.as_ref(), versions),
             None => exclusive && before.is_some_and(|before| !before.split(',').any(|one| one == short(&found.far_id))),
         }
     };
     found.iter().filter(is_stray).map(|found| found.far_id.clone()).collect()
 }
 
-/// The notes of a new reservation: by whom, under which label, and what the far side held before.
+/// Whether a reservation of ours that came to nothing, or that a `put` took over, left what bears its label.
+fn is_left_over(label: Option<&Label>, versions: &Versions) -> bool {
+    let owner = versions.iter().find(|version| Label::of(version).as_ref() == label);
+    owner.is_some_and(|version| version.stages.has(Stage::Retired) || !is_ours(version))
+}
+
+/// The notes of a new reservation: by whom, in place of what, under which label, and what the far side held before.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where a bound is passed.
-pub fn reservation(us: &str, attempt: &Attempt, found: Option<&[Found]>) -> Result<Notes, StoreError> {
+pub fn reservation(
+    us: &str,
+    attempt: &Attempt,
+    current: Option<&Version>,
+    found: Option<&[Found]>,
+) -> Result<Notes, StoreError> {
     let notes = Notes::default()
         .with(Notes::BY, BY_ROTATION)?
         .with(Notes::AGENT, us)?
+        .with(REPLACES, word_of(current))?
         .with(Label::NOTE, Label::new(attempt).as_str())?;
     match found {
         // More than a note holds: what belongs to no version is then nobody's.

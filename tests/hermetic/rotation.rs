@@ -2,6 +2,7 @@
 //! one that invents the only value there is. The rotators themselves are tested at real servers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bursar::crypto::SystemRandom;
@@ -14,8 +15,13 @@ use futures_util::future::BoxFuture;
 
 use crate::matrix::{self, Subject};
 
+mod histories;
+mod killed;
+
 /// By id: a label and a value.
 type Credentials = BTreeMap<u32, (String, Vec<u8>)>;
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
 /// A far side in memory.
 struct FarSide {
@@ -41,7 +47,8 @@ impl FarSide {
         if let Some((id, _)) = held.iter().find(|(_, (_, one))| *one == value) {
             return *id;
         }
-        let id = held.last_key_value().map_or(1, |(last, _)| last + 1);
+        // Never one that was another's: who wakes late would end it by its id.
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         if self.overlap == Overlap::One {
             held.clear();
         }

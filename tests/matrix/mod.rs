@@ -116,18 +116,24 @@ pub(crate) struct House {
     pub(crate) store: Arc<SealedStore>,
     journal: Journal,
     secret: StoredName,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl House {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store.db");
+        let house = Self::at(folder.path());
+        Self { _folder: Some(folder), ..house }
+    }
+
+    /// The house that stands in `folder`, built where there is none.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let path = folder.join("store.db");
         let lock = Locked::take(&path).unwrap();
-        let key = KeySource::File { path: folder.path().join("store.key"), make: true };
+        let key = KeySource::File { path: folder.join("store.key"), make: true };
         let store = SealedStore::open(lock, key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
-        let journal = journal(&folder.path().join("audit"));
-        Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: folder }
+        let journal = journal(&folder.join("audit"));
+        Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: None }
     }
 
     /// An engine that has just started, over `store`.
@@ -487,8 +493,8 @@ impl Store for TrappedStore {
     }
 }
 
-fn journal(dir: &Path) -> Journal {
-    std::fs::create_dir(dir).unwrap();
+pub(crate) fn journal(dir: &Path) -> Journal {
+    std::fs::create_dir_all(dir).unwrap();
     let settings = audit::Settings {
         dir: dir.to_owned(),
         durability: Durability::Os,
@@ -506,5 +512,11 @@ fn journal(dir: &Path) -> Journal {
         uid: 0,
         policy: None,
     };
-    Journal::open(&settings, &start, Arc::new(SystemClock)).unwrap()
+    // The threads of a journal that was dropped may still be at it.
+    loop {
+        match Journal::open(&settings, &start, Arc::new(SystemClock)) {
+            Err(audit::AuditError::Held { .. }) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }

@@ -125,7 +125,9 @@ async fn delivering(out: &Path) -> Rig {
              scopes = [\"read\"]\ndefault_scopes = [\"read\"]\ntags = [\"lab\"]\n"
         )
     };
-    let secret = "[secret.other]\nstore = \"local\"\n[secret.unput]\nstore = \"local\"\n";
+    let secret = "[secret.other]\nstore = \"local\"\n[secret.unput]\nstore = \"local\"\n\
+                  [secret.turning]\nstore = \"local\"\n[secret.turning.rotation]\ngrace = \"20m\"\n\
+                  uptake_deadline = \"30m\"\n[secret.turning.rotation.random]\nlength = 40\n";
     let rule = "@id(\"other\") permit (principal == Workload::\"checkout\", action == Action::\"secret\", resource);";
     let tables = (0..LEAKS).map(of_provider).collect::<String>() + "[log]\nlevel = \"trace\"\n";
     let tables = tables + secret + &deliveries(out);
@@ -166,6 +168,7 @@ async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
     read_secrets(&rig, &mut seen).await;
     deliver(&rig, out.path(), &mut seen).await;
     tokens.push(fs::read_to_string(out.path().join("token")).unwrap());
+    let rotated = rotate(&rig, &mut seen).await;
     execute(&rig, &mut seen).await;
     rig.policy("lab.cedar", "permit (");
     let output = rig.run(&["reload"]).await;
@@ -176,6 +179,9 @@ async fn a_secret_and_a_token_come_out_nowhere_but_where_they_belong() {
 
     assert_eq!(seen.places_of(SECRET), [""; 0], "the client secret");
     assert_eq!(seen.places_of(TOKEN), [""; 0], "what a provider called a token");
+    for value in &rotated {
+        assert_eq!(seen.places_of(value), [""; 0], "a value that a rotation made");
+    }
     for token in &tokens {
         assert_eq!(seen.places_of(token), [""; 0], "a token that was served");
         let (_, signature) = token.rsplit_once(['.', '-']).unwrap();
@@ -259,6 +265,40 @@ async fn read_secrets(rig: &Rig, seen: &mut Seen) {
         let output = rig.run(arguments).await;
         seen.add(arguments.join(" "), [output.stdout, output.stderr].concat());
     }
+}
+
+/// A rotation, the next one, and the end of a leak: each value that was Current, as its reader got it.
+async fn rotate(rig: &Rig, seen: &mut Seen) -> Vec<String> {
+    let read = async || {
+        eventually("a version", async || {
+            let reply = ask(&rig.socket("checkout"), get("/secret/turning")).await;
+            (reply.status == 200).then(|| reply.text("value"))
+        })
+        .await
+    };
+    let mut values = vec![read().await];
+    for arguments in [
+        &["rotate", "turning", "--dry-run"][..],
+        &["--json", "rotate", "turning"],
+        &["rotate", "turning"],
+        &["rotations"],
+        &["--json", "rotations"],
+        &["revoke", "turning", "--reason", "drill"],
+        &["--json", "rotate", "turning", "--now", "--reason", "drill"],
+        &["--json", "revoke", "turning", "--reason", "drill"],
+        &["--json", "rotations"],
+    ] {
+        let output = rig.run(arguments).await;
+        seen.add(arguments.join(" "), [output.stdout, output.stderr].concat());
+        seen.look(rig);
+        values.push(read().await);
+    }
+    seen.add("the metrics of rotations", rig.operate("GET", "/metrics", "").await.body);
+    seen.add("the status of rotations", rig.operate("GET", "/rotations", "").await.body);
+    values.sort();
+    values.dedup();
+    assert!(values.len() >= 3, "{} values were Current", values.len());
+    values
 }
 
 /// The canary in files: where it belongs, and where it cannot be put.
