@@ -159,6 +159,8 @@ struct Memory {
     probe: Probe,
     /// An operator has asked for a rotation.
     asked: bool,
+    /// What was Current then: another agent may do what was asked for.
+    asked_of: Option<VersionId>,
     /// The version past whose grace period the operator goes.
     without_grace: Option<VersionId>,
     /// The version that has leaked.
@@ -272,6 +274,7 @@ impl Engine {
             }
         }
         memory.asked = true;
+        memory.asked_of = versions.at(Stage::Current).map(|version| version.id.clone());
         memory.without_grace = versions.at(Stage::Current).filter(|_| now).map(|version| version.id.clone());
         self.follow(&it, &mut memory).await?;
         Ok(self.status_of(&it))
@@ -291,6 +294,7 @@ impl Engine {
         let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?.id.clone();
         let (held, _) = self.holders.of(name, &leaked);
         memory.asked = previous.is_none();
+        memory.asked_of = Some(leaked.clone());
         memory.leaked = Some(leaked);
         self.follow(&it, &mut memory).await?;
         Ok((held, self.status_of(&it)))
@@ -425,6 +429,7 @@ impl Engine {
             Some((_, since)) => rotation.schedule.due(&rotation.name, *since),
             None => Some(now),
         };
+        memory.asked &= memory.asked_of.as_ref() == current.as_ref().map(|(id, _)| id);
         let probe = &mut memory.probe;
         probe.us = self.us.clone();
         probe.due = if memory.asked { Some(now) } else { scheduled };
