@@ -415,7 +415,9 @@ impl<'a> History<'a> {
                         self.owed += 1;
                         async move { drop(engine.revoke(&key).await) }.boxed()
                     }
-                    _ => async move { engine.turn_all().await }.boxed(),
+                    Move::Turn(..) | Move::Wake(_) | Move::Kill(_) | Move::Passes(_) | Move::Steps(_) | Move::Due => {
+                        async move { engine.turn_all().await }.boxed()
+                    }
                 };
                 self.drive(*nth, doing).await;
             }
