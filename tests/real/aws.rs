@@ -100,7 +100,7 @@ impl Aws {
         self.facts["endpoint"].as_str().unwrap()
     }
 
-    fn store(&self, clock: &Arc<ManualClock>) -> AwsStore {
+    pub(crate) fn store(&self, clock: &Arc<ManualClock>) -> AwsStore {
         self.store_at(self.endpoint(), None, clock)
     }
 

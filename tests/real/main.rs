@@ -17,6 +17,7 @@ mod bao;
 mod clients;
 mod clocks;
 mod counted;
+mod fleet;
 mod hub;
 mod iam;
 mod jose;
