@@ -444,6 +444,7 @@ impl Broker {
         place: &Place,
         value: &Secret,
     ) -> Result<Done<VersionId>, Refused> {
+        case.not_rotating(permit, place).await?;
         let began = self.clock.now();
         let intent = Intent { actor: Actor::Workload(&permit.access().who), effect: Effect::Put { secret: id } };
         let intent = case.recorded(&Record::Intent(intent)).await?.decision().index;

@@ -268,6 +268,18 @@ impl<A: Asker> Case<'_, A> {
         }
     }
 
+    /// Nothing, unless a rotation of what stands there is unfinished: what is written over it would be forgotten, and work
+    /// on at the far side.
+    pub(super) async fn not_rotating(&self, permit: &Permit, place: &Place) -> Result<(), Refused> {
+        let Some(engine) = &self.broker.rotation else { return Ok(()) };
+        let Some(name) = engine.unfinished_at(place).await else { return Ok(()) };
+        let what = format!(
+            "the rotation of `{name}` is unfinished, and its former version would work on, unknown: `bursar rotations` shows \
+             what it waits for, `bursar revoke {name}` ends it now"
+        );
+        Err(self.refuse_permitted(permit, Why::InvalidRequest(what), "its rotation is unfinished").await)
+    }
+
     /// The provider of that name; an operator who may act on it may know that there is none.
     pub(super) async fn known<'r>(
         &self,

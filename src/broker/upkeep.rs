@@ -110,6 +110,7 @@ impl Broker {
 
         let permit = case.permit(&rules, Resource::Secret(id.clone())).await?;
         let place = case.place(&rules, &permit, id).await?;
+        case.not_rotating(&permit, &place).await?;
         let effect = Effect::Retire { secret: id };
         let act = store::retire(&place, version);
         case.carried_out(&permit, effect, (&place.store_name, &*place.store), act, |()| version.to_string()).await

@@ -327,6 +327,20 @@ impl Engine {
         self.lock().get(secret)?.shown().due
     }
 
+    /// The entry that is rotated at `place`, if a version that a rotation made is unfinished there: Pending, or Previous and
+    /// not ended yet. What is put over it would be forgotten, and work on at the far side.
+    pub async fn unfinished_at(&self, place: &Place) -> Option<Name> {
+        let here = |it: &&Arc<Turning>| {
+            let there = &it.rotation.place;
+            (&there.store_name, &there.name) == (&place.store_name, &place.name)
+        };
+        let it = self.lock().values().find(here).cloned()?;
+        let versions = self.versions(&it).await.ok()?;
+        let ours = |stage| versions.at(stage).is_some_and(is_ours);
+        let works_on = it.rotation.plan.overlap == Overlap::Two && ours(Stage::Previous);
+        (ours(Stage::Pending) || works_on).then(|| it.rotation.name.clone())
+    }
+
     /// How every rotation stands, by name.
     #[must_use]
     pub fn status(&self) -> Vec<Status> {

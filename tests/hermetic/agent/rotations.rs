@@ -112,8 +112,11 @@ async fn a_reader_that_holds_on_is_named() {
     assert_eq!(waits["holders"], serde_json::json!([late.holder()]), "{waits}");
     let refused = rotate(&rig, "rotate").await;
     assert_eq!(refused["failed"], "unfinished", "{refused}");
+    let put = rig.operate("PUT", "/secrets/api-key", "by hand").await;
+    assert_eq!(put.outcome(), (400, "invalid_request".into()), "what is put over it would leave the former one alive");
     late.end().await;
     until(&rig, "the end of the former", |it| it["previous"].is_null()).await;
+    assert_eq!(rig.operate("PUT", "/secrets/api-key", "by hand").await.status, 200);
     let read = ask(&rig.socket("checkout"), get(&format!("/secret/api-key?version={first}"))).await;
     assert_eq!(read.status, 404, "{read:?}");
 }
