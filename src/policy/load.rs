@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive::{self, Entries, MAX_FILE_BYTES, MAX_FILES, Part};
 use super::scenario::ScenarioFile;
-use super::{Known, Snapshot, set};
+use super::{Known, Snapshot, set, with_room};
 use crate::document::bytes_of;
 use crate::fault::{AS_THE_AGENT, Fault, Faults, Place};
 
@@ -29,7 +29,8 @@ impl Snapshot {
     /// Everything that cannot be read, and everything that is wrong with the set ([`Snapshot::from_entries`]).
     pub fn load(dir: &Path, known: &Known) -> Result<Loaded, Faults> {
         let of_set = |name: &str| Part::of(name).is_some_and(|part| part != Part::Entities);
-        let (snapshot, warnings) = set::read(dir, read_files(dir, of_set)?, known)?;
+        let files = read_files(dir, of_set)?;
+        let (snapshot, warnings) = with_room(|| set::read(dir, files, known))?;
         Ok(Loaded { snapshot, warnings })
     }
 }

@@ -20,8 +20,8 @@ const MAX_BYTES: usize = 64 << 10;
 /// The deepest that brackets and `if`s may stand in one another.
 ///
 /// Cedar reads, checks and drops expressions by recursion: too deep a rule overflows the stack, and where the stack
-/// runs short its validator stops without a word and lets the rule pass. These bounds keep all of it within 1 MiB
-/// in every build profile; `tests/hermetic/policy_hostile.rs` holds that.
+/// runs short its validator stops without a word and lets the rule pass. These bounds keep all of it within the
+/// 2 MiB that are made for it; `tests/hermetic/policy_hostile.rs` holds that.
 pub const MAX_NESTING: usize = 32;
 
 /// The most operators and clauses in one rule: `&&`, `||`, `.`, `!`, `-`, `+`, `*`, `when`, `unless`.

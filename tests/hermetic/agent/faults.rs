@@ -198,8 +198,11 @@ impl Cell<'_> {
         let ahead = self.ask().await;
         if self.state == "stale" {
             // The refresh that this has launched ends, well or not.
-            let stale =
-                async || Some(self.ask().await).filter(|reply| reply.json()["stale"] == true || self.fault == "slow");
+            let ended = |reply: &Reply| match self.fault {
+                "slow" => self.upstream() > 1,
+                _ => reply.json()["stale"] == true,
+            };
+            let stale = async || Some(self.ask().await).filter(ended);
             return self.came(eventually("stale", stale).await);
         }
         eventually("the refresh is under way", || async { (self.upstream() > 1).then_some(()) }).await;
