@@ -135,8 +135,9 @@ pub async fn put(
     check_value(value)?;
     match store.versions(name).await {
         Ok(versions) => {
-            if let Some(done) = versions.may_put(attempt)? {
-                return Ok(done);
+            if versions.may_put(attempt)?.is_some() {
+                // Other readers of the store may still lack what its last step tells them.
+                return store.promote(name, attempt).await;
             }
         }
         Err(StoreError::NotFound(_)) => {}

@@ -186,7 +186,8 @@ async fn whatever_is_cut_off_or_lost_the_same_attempt_comes_through() {
             assert!([Some("before"), Some("after")].contains(&seen.as_deref()), "{fault:?} {nth}: {seen:?}");
             bursar::store::put(&store, &name, &value, &attempt, lease).await.unwrap();
             assert_eq!(bench.current(&name).await.as_deref(), Some("after"), "{fault:?} {nth}");
-            // Where the path was not written, agents serve what the book says, and the next change writes it first.
+            let shown = bao.root("GET", &format!("kv/data/apps/{name}"), json!({})).await;
+            assert_eq!(shown["data"]["data"]["value"], "after", "other readers have it too: {fault:?} {nth}");
             bench.put(&name, "last").await.unwrap();
             let shown = bao.root("GET", &format!("kv/data/apps/{name}"), json!({})).await;
             assert_eq!(shown["data"]["data"]["value"], "last", "{fault:?} {nth}");
