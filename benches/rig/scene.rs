@@ -91,7 +91,7 @@ impl Scene {
         format!(
             "[agent]\nsocket = {socket:?}\nadmin_socket = {admin:?}\nstate_dir = \"state\"\npolicies = \"policies\"\n\n\
              [audit]\ndir = \"audit\"\ndurability = \"{durability}\"\n\n\
-             [limits]\nconnections = 10000\nconnections_per_uid = 10000\n\n\
+             [limits]\nconnections = 10000\nconnections_per_uid = 10000\nmints_per_workload = \"off\"\n\n\
              [store.local]\nkind = \"sealed\"\n\n[secret.key]\nstore = \"local\"\npath = \"client\"\n\n"
         )
     }
