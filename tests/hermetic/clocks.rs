@@ -5,14 +5,12 @@
 //! ahead, the monotonic clock of its timers is not. Policy, engine and journal are real. `tests/real/clocks.rs` steps the
 //! wall clock of the running agent.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bursar::access::{Access, Action, Permit, Resource, Role, Scopes, Verdict, Workload};
 use bursar::account::{Freshness, Terms};
-use bursar::audit::{self, Durability, Journal, Mode, Start};
 use bursar::crypto::{Fingerprint, FingerprintKey, SystemRandom};
 use bursar::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use bursar::policy::{Entries, Known, Snapshot};
@@ -22,6 +20,8 @@ use bursar::token::{Catalogue, Engine, Provider, Settings, Share, keep_ahead};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tempfile::TempDir;
+
+use crate::matrix;
 
 const LIFETIME: Duration = Duration::from_secs(300);
 /// At 0.7 of the lifetime, less up to a tenth of that.
@@ -86,7 +86,7 @@ impl Scene {
         let clock = Arc::new(ManualClock::at(Moment { wall: noon, boot }));
         let desk = Arc::new(Desk { clock: Arc::clone(&clock), ..Desk::default() });
         let folder = crate::private_folder();
-        let journal = journal(folder.path(), Arc::clone(&clock));
+        let journal = matrix::journal_by(folder.path(), Arc::<ManualClock>::clone(&clock));
         let at = Arc::<ManualClock>::clone(&clock);
         let engine = Arc::new(Engine::new(journal, at, Arc::new(SystemRandom), fingerprints()));
         let endpoints: Vec<Arc<dyn TokenEndpoint>> = vec![Arc::<Desk>::clone(&desk)];
@@ -180,27 +180,6 @@ fn anything() -> Snapshot {
     known.providers.insert("stripe".parse().unwrap(), vec![]);
     let rules = b"@id(\"any\") permit (principal, action, resource);".to_vec();
     Snapshot::from_entries(Entries::from([("any.cedar".into(), rules)]), &known).unwrap().0
-}
-
-fn journal(dir: &Path, clock: Arc<ManualClock>) -> Journal {
-    let settings = audit::Settings {
-        dir: dir.to_owned(),
-        durability: Durability::Os,
-        segment_bytes: 1 << 20,
-        reserve_bytes: 4_096,
-    };
-    let start = Start {
-        log: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
-        agent: "host-7",
-        host: "host-7",
-        boot: "2f1c5a2e",
-        version: "0.1.0",
-        mode: Mode::Agent,
-        pid: std::process::id(),
-        uid: 0,
-        policy: None,
-    };
-    Journal::open(&settings, &start, clock).unwrap()
 }
 
 // ── steps of the wall clock

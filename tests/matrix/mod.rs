@@ -22,7 +22,7 @@ use bursar::store::sealed::{Locked, SealedStore};
 use bursar::store::{
     self, Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which,
 };
-use bursar::time::{SystemClock, Wall};
+use bursar::time::{Clock, SystemClock, Wall};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
@@ -493,7 +493,13 @@ impl Store for TrappedStore {
     }
 }
 
+/// A log in `dir`.
 pub(crate) fn journal(dir: &Path) -> Journal {
+    journal_by(dir, Arc::new(SystemClock))
+}
+
+/// The same, by another clock.
+pub(crate) fn journal_by(dir: &Path, clock: Arc<dyn Clock>) -> Journal {
     std::fs::create_dir_all(dir).unwrap();
     let settings = audit::Settings {
         dir: dir.to_owned(),
@@ -514,7 +520,7 @@ pub(crate) fn journal(dir: &Path) -> Journal {
     };
     // The threads of a journal that was dropped may still be at it.
     loop {
-        match Journal::open(&settings, &start, Arc::new(SystemClock)) {
+        match Journal::open(&settings, &start, Arc::clone(&clock)) {
             Err(audit::AuditError::Held { .. }) => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
