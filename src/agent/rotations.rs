@@ -132,10 +132,12 @@ pub(super) async fn recall(engine: Arc<rotation::Engine>, dir: PathBuf) {
         async move {
             let looked = spawn_blocking(move || handed(&dir, &secret, &version, since)).await;
             match looked.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
-                Ok(workloads) => workloads.into_iter().collect(),
+                Ok(workloads) => Some(workloads.into_iter().collect()),
                 Err(why) => {
-                    tracing::warn!("who held a former version before this start is not known: {why}");
-                    Vec::new()
+                    tracing::warn!(
+                        "who held a former version before this start is not known, so it is waited for: {why}"
+                    );
+                    None
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -207,22 +208,36 @@ impl Engine {
     }
 
     /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
-    /// served; until it has, no former version is ended. Where it fails, nobody is waited for but those who ask from now on.
-    pub async fn recall<F>(self: &Arc<Self>, recall: impl Fn(Name, VersionId, Wall) -> F)
+    /// served; until it has, no former version is ended, and a store that is down is asked again. Where `recall` cannot say,
+    /// somebody is supposed to hold it.
+    pub async fn recall<F>(&self, recall: impl Fn(Name, VersionId, Wall) -> F)
     where
-        F: Future<Output = Vec<Name>>,
+        F: Future<Output = Option<Vec<Name>>>,
     {
         let turning: Vec<_> = self.lock().values().cloned().collect();
-        for it in turning {
-            let Ok(versions) = self.versions(&it).await else { continue };
-            let Some(previous) = versions.at(Stage::Previous) else { continue };
-            let name = &it.rotation.name;
-            for workload in recall(name.clone(), previous.id.clone(), since(previous)).await {
-                self.holders.suppose(name, workload, previous.id.clone());
-            }
-        }
+        join_all(turning.iter().map(|it| self.recall_one(it, &recall))).await;
         self.recalling.store(false, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    async fn recall_one<F>(&self, it: &Turning, recall: &impl Fn(Name, VersionId, Wall) -> F)
+    where
+        F: Future<Output = Option<Vec<Name>>>,
+    {
+        let versions = loop {
+            match self.versions(it).await {
+                Ok(versions) => break versions,
+                Err(_) => tokio::time::sleep(LOOK_FOR_READERS).await,
+            }
+        };
+        let Some(previous) = versions.at(Stage::Previous) else { return };
+        let (name, version) = (&it.rotation.name, &previous.id);
+        match recall(name.clone(), version.clone(), since(previous)).await {
+            Some(workloads) => {
+                workloads.into_iter().for_each(|workload| self.holders.suppose(name, workload, version.clone()));
+            }
+            None => self.holders.suppose_somebody(name, version.clone()),
+        }
     }
 
     /// Nothing is ended before [`Self::recall`] has come to its end.

@@ -64,10 +64,11 @@ impl Holders {
     pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
         let mut all = self.lock();
         let Some(known) = all.get_mut(secret) else { return };
-        known.holders.retain(|kept| {
-            let same = (&kept.holder.workload, kept.holder.pid) == (&holder.workload, holder.pid);
-            !same && may_live(kept)
-        });
+        // In a foreign pid namespace all have the number 0: one is not the other.
+        if holder.pid != Some(0) {
+            let it = |kept: &Kept| (&kept.holder.workload, kept.holder.pid) == (&holder.workload, holder.pid);
+            known.holders.retain(|kept| !it(kept));
+        }
         known.add(Kept { holder, lives: Some(lives) });
     }
 
@@ -79,6 +80,11 @@ impl Holders {
         if !known.holders.iter().any(|kept| kept.holder == holder) {
             known.add(Kept { holder, lives: None });
         }
+    }
+
+    /// Nobody can say who was handed `version` before this agent started.
+    pub fn suppose_somebody(&self, secret: &Name, version: VersionId) {
+        self.lock().get_mut(secret).into_iter().for_each(|known| known.untold(version.clone()));
     }
 
     /// Who still holds `version`, and whether others may that are not known.
@@ -117,10 +123,20 @@ fn may_live(kept: &Kept) -> bool {
 
 impl Known {
     fn add(&mut self, kept: Kept) {
+        // Whether each lives is asked only when there is no room: a read is not to pay for all other readers.
+        if self.holders.len() >= MOST_HOLDERS {
+            self.holders.retain(may_live);
+        }
         if self.holders.len() < MOST_HOLDERS {
             self.holders.push(kept);
-        } else if !self.untold.contains(&kept.holder.version) {
-            self.untold.push(kept.holder.version);
+        } else {
+            self.untold(kept.holder.version);
+        }
+    }
+
+    fn untold(&mut self, version: VersionId) {
+        if !self.untold.contains(&version) {
+            self.untold.push(version);
         }
     }
 }
@@ -165,6 +181,25 @@ mod tests {
     }
 
     #[test]
+    fn processes_of_a_foreign_namespace_are_not_taken_for_one() {
+        let (holders, key) = (Holders::default(), "key".parse().unwrap());
+        holders.watch([&key].into_iter());
+        holders.took(&key, holder(0, "v1"), Box::new(|| true));
+        holders.took(&key, holder(0, "v2"), Box::new(|| true));
+        assert_eq!(pids(&holders, "v1"), [Some(0)], "another may have been handed the new one");
+    }
+
+    #[test]
+    fn the_dead_make_room() {
+        let (holders, key) = (Holders::default(), "key".parse().unwrap());
+        holders.watch([&key].into_iter());
+        for pid in 1..=1_000 {
+            holders.took(&key, holder(pid, "v1"), Box::new(move || pid > 999));
+        }
+        assert_eq!(holders.of(&key, &"v1".parse().unwrap()), (vec![holder(1_000, "v1")], false));
+    }
+
+    #[test]
     fn of_before_a_restart_one_can_only_suppose() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
         holders.watch([&key].into_iter());
@@ -181,7 +216,7 @@ mod tests {
     fn beyond_the_bound_somebody_is_supposed_to_hold_it() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
         holders.watch([&key].into_iter());
-        for pid in 0..1_000 {
+        for pid in 1..=1_000 {
             holders.took(&key, holder(pid, "v1"), Box::new(|| true));
         }
         let (known, more) = holders.of(&key, &"v1".parse().unwrap());

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bursar::crypto::SystemRandom;
 use bursar::rotation::{
-    Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble, random::Alphabet, random::RandomText,
+    Created, Ended, Engine, FarId, Found, Held, Invents, Label, Overlap, Plan, Rotator, Trouble, random::Alphabet,
+    random::RandomText,
 };
 use bursar::secret::Secret;
 use futures_util::FutureExt;
@@ -115,6 +117,35 @@ impl Rotator for FarSide {
         self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
         async { Ok(()) }.boxed()
     }
+}
+
+/// A rotation whose former version may be held by readers of before a restart.
+async fn restarted() -> (matrix::House, Arc<Engine>) {
+    let (house, subject) = (matrix::House::new(), FarSide::subject(Overlap::Two, Invents::Us, false));
+    house.recover(&subject).await;
+    let plan = Plan { uptake_deadline: Duration::from_secs(3_600), ..subject.plan() };
+    let engine = house.engine_by(plan, Arc::clone(&subject.rotator), house.store.clone());
+    engine.wait_for_recall();
+    let status = engine.rotate(&house.name(), true).await.unwrap();
+    assert!(status.previous.is_some(), "it is not ended before the log was read: {status:?}");
+    (house, engine)
+}
+
+#[tokio::test]
+async fn where_the_log_tells_of_nobody_the_former_version_is_ended() {
+    let (_house, engine) = restarted().await;
+    engine.recall(|_, _, _| async { Some(Vec::new()) }).await;
+    engine.turn_all().await;
+    assert_eq!(engine.status()[0].previous, None);
+}
+
+#[tokio::test]
+async fn where_the_log_cannot_be_read_somebody_is_supposed_to_hold_the_former_version() {
+    let (_house, engine) = restarted().await;
+    engine.recall(|_, _, _| async { None }).await;
+    engine.turn_all().await;
+    let status = engine.status().remove(0);
+    assert_eq!(status.waiting_for.as_deref(), Some("readers that hold the former version"), "{status:?}");
 }
 
 #[tokio::test]
