@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
+    ACT_TIMEOUT, Ends, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
     Waiting, is_ours, step,
 };
 use crate::audit::{Journal, NotDurable};
@@ -157,13 +157,9 @@ struct Turning {
 #[derive(Default)]
 struct Memory {
     probe: Probe,
-    /// An operator has asked for a rotation.
-    asked: bool,
-    /// What was Current then: another agent may do what was asked for.
-    asked_of: Option<VersionId>,
-    /// The version past whose grace period the operator goes.
-    without_grace: Option<VersionId>,
-    /// The version that has leaked.
+    /// The rotation that an operator has asked for.
+    asked: Option<Asked>,
+    /// The version that has leaked, as an operator says.
     leaked: Option<VersionId>,
     /// The version that we have ended at the far side, and perhaps not yet in the store.
     revoked: Option<VersionId>,
@@ -172,6 +168,24 @@ struct Memory {
     /// Whether the reservation was found, so that somebody may have had a credential made for it.
     found: bool,
     failures: u32,
+}
+
+/// A rotation that was asked for, until it is reserved.
+struct Asked {
+    /// What was Current then: another agent may do what was asked for.
+    of: Option<VersionId>,
+    /// Whether that is to end without grace.
+    without_grace: bool,
+}
+
+impl Memory {
+    /// What an operator has said of how `current` ends when it is replaced.
+    fn ends(&self, current: Option<&Version>) -> Option<Ends> {
+        if current.is_some_and(|version| self.leaked.as_ref() == Some(&version.id)) {
+            return Some(Ends::Leaked);
+        }
+        self.asked.as_ref().filter(|asked| asked.without_grace).map(|_| Ends::WithoutGrace)
+    }
 }
 
 /// What is shown of it, without waiting for a step to end.
@@ -280,9 +294,8 @@ impl Engine {
                 return Err(Why::OutsideItsWindow(name.clone(), window.to_string(), opens.rfc3339().to_string()));
             }
         }
-        memory.asked = true;
-        memory.asked_of = versions.at(Stage::Current).map(|version| version.id.clone());
-        memory.without_grace = versions.at(Stage::Current).filter(|_| now).map(|version| version.id.clone());
+        let of = versions.at(Stage::Current).map(|version| version.id.clone());
+        memory.asked = Some(Asked { of, without_grace: now });
         self.follow(&it, &mut memory).await?;
         Ok(self.status_of(&it))
     }
@@ -300,8 +313,7 @@ impl Engine {
         let leaked = previous.or_else(|| versions.at(Stage::Current));
         let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?.id.clone();
         let (held, _) = self.holders.of(name, &leaked);
-        memory.asked = previous.is_none();
-        memory.asked_of = Some(leaked.clone());
+        memory.asked = previous.is_none().then(|| Asked { of: Some(leaked.clone()), without_grace: false });
         memory.leaked = Some(leaked);
         self.follow(&it, &mut memory).await?;
         Ok((held, self.status_of(&it)))
@@ -450,10 +462,10 @@ impl Engine {
             Some((_, since)) => rotation.schedule.due(&rotation.name, *since),
             None => Some(now),
         };
-        memory.asked &= memory.asked_of.as_ref() == current.as_ref().map(|(id, _)| id);
+        memory.asked = memory.asked.take().filter(|asked| asked.of.as_ref() == current.as_ref().map(|(id, _)| id));
         let probe = &mut memory.probe;
         probe.us = self.us.clone();
-        probe.due = if memory.asked { Some(now) } else { scheduled };
+        probe.due = if memory.asked.is_some() { Some(now) } else { scheduled };
         // What this log's agent reserved is its own after a restart too: nobody else holds this log.
         let ours = pending.filter(|version| version.notes.get(Notes::AGENT) == Some(&*self.us));
         if let Some(ours) = ours.filter(|_| probe.attempt.is_none()) {
@@ -465,13 +477,11 @@ impl Engine {
         });
         let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
         (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
-        let grace = if is_previous(&memory.without_grace) { Duration::ZERO } else { rotation.plan.grace };
-        let plan = Plan { grace, ..rotation.plan.clone() };
         let mut shown = it.shown();
         (shown.due, shown.current) = (scheduled, current);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
-        step(versions, &memory.probe, &plan, now)
+        step(versions, &memory.probe, &rotation.plan, now)
     }
 
     /// What an unfinished rotation waits for, if there is one.

@@ -80,6 +80,31 @@ pub struct Plan {
     pub exclusive: bool,
 }
 
+/// How a version that is replaced ends, where an operator has said so: a note of what replaces it, with its attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// No grace period: readers are waited for.
+    WithoutGrace,
+    /// It has leaked: nobody is waited for.
+    Leaked,
+}
+
+impl Ends {
+    /// The key of the note.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::WithoutGrace => "without_grace",
+            Self::Leaked => "leaked",
+        }
+    }
+
+    /// What `current` says of `previous`.
+    fn of(previous: &Version, current: Option<&Version>) -> Option<Self> {
+        let says = |ends: &Self| current?.notes.get(ends.as_str());
+        [Self::Leaked, Self::WithoutGrace].into_iter().find(|ends| says(ends) == Some(previous.attempt.as_str()))
+    }
+}
+
 /// What is known beside the versions.
 #[derive(Clone, Debug, Default)]
 pub struct Probe {
@@ -101,7 +126,7 @@ pub struct Probe {
     pub refused: bool,
     /// Whether readers are known, or must be supposed, to hold the Previous version.
     pub held: bool,
-    /// Whether the Previous version has leaked: nobody is waited for.
+    /// Whether we were told that the Previous version has leaked: nobody is waited for.
     pub leaked: bool,
     /// Whether the Previous version has been ended at the far side.
     pub revoked: bool,
@@ -240,11 +265,15 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
     if !is_ours(previous) && !plan.exclusive {
         return Step::Retire { left: true };
     }
-    let promoted = current.and_then(|version| version.notes.promoted()).unwrap_or(now);
-    let (over, deadline) = (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace));
     if probe.leaked {
         return Step::Revoke;
     }
+    let promoted = current.and_then(|version| version.notes.promoted()).unwrap_or(now);
+    let (over, deadline) = match Ends::of(previous, current) {
+        None => (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace)),
+        Some(Ends::WithoutGrace) => (now, promoted + plan.uptake_deadline),
+        Some(Ends::Leaked) => (now, promoted),
+    };
     if now < over {
         return Step::Rest { until: Some(over), waiting: Waiting::Grace };
     }
@@ -288,7 +317,8 @@ fn is_left_over(label: Option<&Label>, versions: &Versions) -> bool {
     owner.is_some_and(|version| version.stages.has(Stage::Retired) || !is_ours(version))
 }
 
-/// The notes of a new reservation: by whom, in place of what, under which label, and what the far side held before.
+/// The notes of a new reservation: by whom, in place of what and how that is to end, under which label, and what the far
+/// side held before.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where a bound is passed.
@@ -296,11 +326,11 @@ pub fn reservation(
     us: &str,
     attempt: &Attempt,
     current: Option<&Version>,
+    ends: Option<Ends>,
     found: Option<&[Found]>,
 ) -> Result<Notes, StoreError> {
-    let notes = Notes::default()
+    let notes = renewal(us, current, ends)?
         .with(Notes::BY, BY_ROTATION)?
-        .with(Notes::AGENT, us)?
         .with(REPLACES, word_of(current))?
         .with(Label::NOTE, Label::new(attempt).as_str())?;
     match found {
@@ -310,6 +340,15 @@ pub fn reservation(
             notes.with(BEFORE, &before.join(","))
         }
         Some(_) | None => Ok(notes),
+    }
+}
+
+/// The notes with which a reservation is renewed: what is noted already stands.
+fn renewal(us: &str, current: Option<&Version>, ends: Option<Ends>) -> Result<Notes, StoreError> {
+    let notes = Notes::default().with(Notes::AGENT, us)?;
+    match ends {
+        Some(ends) => notes.with(ends.as_str(), word_of(current)),
+        None => Ok(notes),
     }
 }
 

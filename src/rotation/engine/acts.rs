@@ -11,7 +11,8 @@ use crate::access::SecretId;
 use crate::audit::{Act, Actor, Effect, Intent, Noted, Outcome, OutcomeOf, Record, Standing};
 use crate::name::StoredName;
 use crate::rotation::{
-    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, reservation, strays,
+    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, renewal, reservation,
+    strays,
 };
 use crate::secret::Secret;
 use crate::store::{Attempt, Notes, Place, Reserved, Stage, StoreError, Version, VersionId, Versions, Which};
@@ -62,13 +63,14 @@ impl Engine {
             Invents::FarSide => within(rotator.list()).await?,
         };
         let attempt = Attempt::new(&*self.random).map_err(|_| Why::Internal("there is no randomness"))?;
-        let notes = reservation(&self.us, &attempt, versions.at(Stage::Current), found.as_deref())?;
+        let current = versions.at(Stage::Current);
+        let notes = reservation(&self.us, &attempt, current, memory.ends(current), found.as_deref())?;
         let lease_ends = self.clock.now().wall + LEASE;
         if let Reserved::Ours(ours) = place.store.reserve(&place.name, &attempt, lease_ends, &notes).await? {
             let found = ours.notes.get(Label::NOTE) != notes.get(Label::NOTE);
             *memory = Memory {
                 found,
-                asked: false,
+                asked: None,
                 probe: Probe { attempt: Some(attempt), ..Probe::default() },
                 ..std::mem::take(memory)
             };
@@ -82,7 +84,8 @@ impl Engine {
         // An act that begins by then ends within the lease.
         let until = self.clock.now().deadline(LEASE.saturating_sub(ACT_TIMEOUT));
         let attempt = memory.probe.attempt.clone().ok_or(Why::Internal("no reservation is held"))?;
-        let notes = Notes::default().with(Notes::AGENT, &self.us)?;
+        let current = versions.at(Stage::Current);
+        let notes = renewal(&self.us, current, memory.ends(current))?;
         match store.reserve(name, &attempt, self.clock.now().wall + LEASE, &notes).await {
             Ok(Reserved::Ours(ours)) => {
                 let known = versions.at(Stage::Pending).map(|version| (Label::of(version), version.filled));
@@ -214,7 +217,7 @@ impl Engine {
         (self.told)(name, &Happened::Promoted(current));
         memory.probe = Probe::default();
         // What was asked for is done, also where the reply to its reservation was lost.
-        (memory.given_up_for, memory.found, memory.asked) = (None, false, false);
+        (memory.given_up_for, memory.found, memory.asked) = (None, false, None);
         Ok(())
     }
 
@@ -249,7 +252,7 @@ impl Engine {
         place.store.retire(&place.name, &previous.id, &previous.attempt).await?;
         self.holders.ended(name, &previous.id);
         (self.told)(name, &Happened::Retired(previous.id.clone()));
-        (memory.probe, memory.leaked, memory.without_grace, memory.revoked) = (Probe::default(), None, None, None);
+        (memory.probe, memory.leaked, memory.revoked) = (Probe::default(), None, None);
         Ok(())
     }
 

@@ -438,6 +438,16 @@ impl<'a> History<'a> {
         assert!(promoted <= self.owed, "{promoted} rotations of {}: {versions:?}", self.owed);
     }
 
+    /// What an operator has said of the end of a version outlives whoever was told: here nobody holds anything.
+    async fn has_ended_at_once(&self) {
+        let versions = self.versions().await;
+        let (Some(previous), Some(current)) = (versions.at(Stage::Previous), versions.at(Stage::Current)) else {
+            return;
+        };
+        let said = ["leaked", "without_grace"].map(|key| current.notes.get(key) == Some(previous.attempt.as_str()));
+        assert_eq!(said, [false, false], "it was to end at once: {versions:?}");
+    }
+
     async fn comes_to_rest(&mut self) {
         for nth in 0..2 {
             self.agents[nth].gate.faults.lock().unwrap().clear();
@@ -449,6 +459,7 @@ impl<'a> History<'a> {
                 self.drive(nth, async move { engine.turn_all().await }.boxed()).await;
             }
             self.holds_now().await;
+            self.has_ended_at_once().await;
             if self.agents.iter().all(|agent| agent.engine.status()[0].state == State::Idle) {
                 return;
             }
@@ -539,6 +550,34 @@ fn whatever_happens_the_one_value_of_our_own_holds() {
 #[test]
 fn whatever_happens_two_values_of_a_far_side_that_invents_hold() {
     any_history_holds(Overlap::Two, Invents::FarSide);
+}
+
+/// Kills an agent at each call of what an operator asked for; how often that left the former version, and it started anew.
+async fn killed_at_each_call(ground: &Ground, asked: impl Fn(Vec<(u8, Fault)>) -> Move) -> usize {
+    let mut left = 0;
+    for nth in 0..32 {
+        let mut history = History::new(ground, Overlap::Two, Invents::Us);
+        history.comes_to_rest().await;
+        history.make(&asked(vec![(nth, Fault::KilledBefore)])).await;
+        left += usize::from(history.versions().await.at(Stage::Previous).is_some());
+        history.make(&Move::Turn(0, Vec::new())).await;
+        assert!(history.versions().await.at(Stage::Previous).is_none(), "killed at call {nth}");
+    }
+    left
+}
+
+#[test]
+fn what_an_operator_says_of_the_former_version_outlives_a_restart() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        assert!(killed_at_each_call(&ground, |faults| Move::Ask(0, true, faults)).await > 2);
+        assert!(killed_at_each_call(&ground, |faults| Move::Leak(0, faults)).await > 2);
+        let mut ordinary = History::new(&ground, Overlap::Two, Invents::Us);
+        ordinary.comes_to_rest().await;
+        ordinary.make(&Move::Ask(0, false, Vec::new())).await;
+        assert!(ordinary.versions().await.at(Stage::Previous).is_some(), "nobody said so: its grace period is waited for");
+    });
 }
 
 #[test]
