@@ -1,6 +1,7 @@
 //! The engine: looks what comes next, has it done, and waits. What is done stands in `acts`.
 
 mod acts;
+mod notices;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +14,14 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use notices::Said;
+
+pub use notices::keep_telling;
+
 use super::status::rehearsal;
 use super::{
     ACT_TIMEOUT, Ends, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
-    Waiting, is_ours, step,
+    Uptake, Waiting, is_ours, step,
 };
 use crate::audit::{Journal, NotDurable};
 use crate::crypto::Random;
@@ -61,6 +66,8 @@ pub struct Rotation {
     pub place: Place,
     /// What may be counted on.
     pub plan: Plan,
+    /// Whose readers are waited for.
+    pub uptake: Uptake,
     /// When it is due.
     pub schedule: Schedule,
     /// What performs it.
@@ -143,6 +150,8 @@ pub struct Engine {
     pub acts: Tally<12>,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
     changed: Notify,
+    /// Wakes who tells other agents when a version is handed out that nobody held, or it is known who held one before.
+    handed: Notify,
 }
 
 /// One rotation as it turns.
@@ -151,6 +160,7 @@ struct Turning {
     /// Held while a step is done.
     memory: Arc<tokio::sync::Mutex<Memory>>,
     shown: Arc<Mutex<Shown>>,
+    said: tokio::sync::Mutex<Said>,
 }
 
 /// What is remembered from one step to the next; a crash may lose it.
@@ -163,6 +173,8 @@ struct Memory {
     leaked: Option<VersionId>,
     /// The version that we have ended at the far side, and perhaps not yet in the store.
     revoked: Option<VersionId>,
+    /// Who holds the Previous version at other agents, by what they told last.
+    elsewhere: Option<(VersionId, Vec<String>)>,
     /// What the Pending version is given up for.
     given_up_for: Option<Trouble>,
     /// Whether the reservation was found, so that somebody may have had a credential made for it.
@@ -198,6 +210,8 @@ struct Shown {
     current: Option<(VersionId, Wall)>,
     previous: Option<VersionId>,
     pending: Option<VersionId>,
+    /// Who holds the previous one at other agents.
+    elsewhere: Vec<String>,
     failures: u32,
     last_error: Option<String>,
     /// When it is looked at again.
@@ -207,8 +221,9 @@ struct Shown {
 impl Default for Shown {
     fn default() -> Self {
         let state = State::Unknown;
-        let (waiting, next, due, current, previous, pending, failures, last_error, again) = Default::default();
-        Self { state, waiting, next, due, current, previous, pending, failures, last_error, again }
+        let (waiting, next, due, current, previous, pending) = Default::default();
+        let (elsewhere, failures, last_error, again) = Default::default();
+        Self { state, waiting, next, due, current, previous, pending, elsewhere, failures, last_error, again }
     }
 }
 
@@ -216,9 +231,9 @@ impl Engine {
     /// An engine without rotations; `us` names it to others that share a store.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
-        let (holders, recalling, turning, changed) = Default::default();
+        let (holders, recalling, turning, changed, handed) = Default::default();
         let acts = Tally::of(ACTS);
-        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed }
+        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed, handed }
     }
 
     /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
@@ -232,6 +247,7 @@ impl Engine {
         join_all(turning.iter().map(|it| self.recall_one(it, &recall))).await;
         self.recalling.store(false, Ordering::Release);
         self.changed.notify_one();
+        self.handed.notify_one();
     }
 
     async fn recall_one<F>(&self, it: &Turning, recall: &impl Fn(Name, VersionId, Wall) -> F)
@@ -267,7 +283,9 @@ impl Engine {
             let before = turning.remove(&rotation.name);
             let (memory, shown) = before.map(|it| (Arc::clone(&it.memory), Arc::clone(&it.shown))).unwrap_or_default();
             look_again(&shown);
-            kept.insert(rotation.name.clone(), Arc::new(Turning { rotation, memory, shown }));
+            // What was told is told once more: it may be of another place.
+            let said = tokio::sync::Mutex::default();
+            kept.insert(rotation.name.clone(), Arc::new(Turning { rotation, memory, shown, said }));
         }
         *turning = kept;
         self.holders.watch(turning.keys());
@@ -305,17 +323,22 @@ impl Engine {
     ///
     /// # Errors
     /// [`Why`]; what has been done by then stands.
-    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<Holder>, Status), Why> {
+    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<String>, Status), Why> {
         let it = self.of(name)?;
         let mut memory = it.memory.lock().await;
         let versions = self.versions(&it).await?;
         let previous = versions.at(Stage::Previous).filter(|version| is_ours(version) || it.rotation.plan.exclusive);
         let leaked = previous.or_else(|| versions.at(Stage::Current));
         let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?.id.clone();
-        let (held, _) = self.holders.of(name, &leaked);
+        let held = self.holders.of(name, &leaked).0.into_iter().map(|holder| holder.to_string());
+        let mut held: Vec<_> = held.collect();
         memory.asked = previous.is_none().then(|| Asked { of: Some(leaked.clone()), without_grace: false });
-        memory.leaked = Some(leaked);
+        memory.leaked = Some(leaked.clone());
         self.follow(&it, &mut memory).await?;
+        // Who is merely named is asked for last.
+        if it.rotation.uptake == Uptake::Store {
+            held.extend(self.elsewhere(&it, &leaked).await);
+        }
         Ok((held, self.status_of(&it)))
     }
 
@@ -332,8 +355,11 @@ impl Engine {
 
     /// A process was handed a version: it holds nothing that it was handed before, and who waits for that goes on.
     pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
-        self.holders.took(secret, holder, lives);
+        let is_first = self.holders.took(secret, holder, lives);
         let Some(it) = self.lock().get(secret).cloned() else { return };
+        if is_first && it.rotation.uptake == Uptake::Store {
+            self.handed.notify_one();
+        }
         if it.shown().waiting == Some(Waiting::Readers) {
             look_again(&it.shown);
             self.changed.notify_one();
@@ -434,7 +460,13 @@ impl Engine {
     async fn steps(&self, it: &Turning, memory: &mut Memory) -> Result<(Option<Wall>, Waiting), Why> {
         for _ in 0..MOST_STEPS {
             let versions = self.versions(it).await?;
-            let next = self.next(it, &versions, memory);
+            let mut next = self.next(it, &versions, memory);
+            if let Some(previous) = versions.at(Stage::Previous)
+                && self.asks_others(it, &versions, &next, memory.probe.leaked)
+            {
+                memory.elsewhere = Some((previous.id.clone(), self.elsewhere(it, &previous.id).await));
+                next = self.next(it, &versions, memory);
+            }
             if let Step::Rest { until, waiting } = next {
                 return Ok((until, waiting));
             }
@@ -471,14 +503,19 @@ impl Engine {
         if let Some(ours) = ours.filter(|_| probe.attempt.is_none()) {
             (probe.attempt, memory.found) = (Some(ours.attempt.clone()), true);
         }
+        let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
+        let elsewhere = memory.elsewhere.as_ref().filter(|(id, _)| previous.is_some_and(|version| version.id == *id));
+        let elsewhere = elsewhere.map(|(_, who)| who.clone()).unwrap_or_default();
+        // Another agent may have ended what is held here.
+        let over = versions.iter().filter(|version| version.stages.has(Stage::Retired));
+        over.for_each(|version| self.holders.ended(&rotation.name, &version.id));
         probe.held = previous.is_some_and(|version| {
             let (holders, more) = self.holders.of(&rotation.name, &version.id);
-            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
+            more || !holders.is_empty() || !elsewhere.is_empty() || self.recalling.load(Ordering::Acquire)
         });
-        let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
         (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
         let mut shown = it.shown();
-        (shown.due, shown.current) = (scheduled, current);
+        (shown.due, shown.current, shown.elsewhere) = (scheduled, current, elsewhere);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
         step(versions, &memory.probe, &rotation.plan, now)
@@ -505,7 +542,7 @@ impl Engine {
             rotator: rotator.kind().into(),
             state: shown.state,
             waiting_for: shown.waiting.filter(|_| shown.state == State::Waiting).map(|it| it.as_str().into()),
-            holders: holders.iter().map(ToString::to_string).collect(),
+            holders: holders.iter().map(ToString::to_string).chain(shown.elsewhere).collect(),
             next_at: shown.next.map(time),
             due_at: shown.due.map(time),
             overdue: failing || too_old.is_some_and(|at| at <= now),

@@ -20,6 +20,8 @@ pub mod exec;
 mod holders;
 pub mod http;
 pub mod login;
+#[doc(hidden)]
+pub mod notice;
 pub mod postgres;
 pub mod random;
 pub mod redis_acl;
@@ -38,7 +40,7 @@ use crate::store::{Attempt, Notes, Stage, StoreError, Version, Versions};
 use crate::time::Wall;
 
 pub use admin::Admin;
-pub use engine::{Engine, Happened, Rotation, Told, Why, keep_turning};
+pub use engine::{Engine, Happened, Rotation, Told, Why, keep_telling, keep_turning};
 pub use holders::{Holder, Holders, Lives};
 pub use rotator::{Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble};
 pub use schedule::Schedule;
@@ -103,6 +105,15 @@ impl Ends {
         let says = |ends: &Self| current?.notes.get(ends.as_str());
         [Self::Leaked, Self::WithoutGrace].into_iter().find(|ends| says(ends) == Some(previous.attempt.as_str()))
     }
+}
+
+/// Whose readers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uptake {
+    /// Those of this agent.
+    Local,
+    /// Those of every agent that shares the secret: they tell each other on the board of its store.
+    Store,
 }
 
 /// What is known beside the versions.

@@ -21,12 +21,14 @@ pub mod aws;
 pub mod files;
 pub mod import;
 pub mod key;
+mod noticeboard;
 pub mod openbao;
 pub mod sealed;
 mod shelf;
 pub mod upkeep;
 pub mod versions;
 
+pub use noticeboard::{Author, Noticeboard, Posted};
 pub use shelf::{Entry, Place, Shelf};
 pub use upkeep::Upkeep;
 pub use versions::Versions;
@@ -108,6 +110,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How the store is looked after as a whole, where it is a file of ours.
     fn upkeep(&self) -> Option<&dyn Upkeep> {
+        None
+    }
+
+    /// Where those who share its secrets tell each other of them, if it has such a place.
+    fn noticeboard(&self) -> Option<&dyn Noticeboard> {
         None
     }
 

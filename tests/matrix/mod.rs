@@ -14,7 +14,7 @@ use bursar::crypto::SystemRandom;
 use bursar::name::{Name, StoredName};
 use bursar::rotation::{
     Created, Ended, Engine, FarId, Found, Happened, Held, Invents, Label, Overlap, Plan, Rotation, Rotator, Schedule,
-    State, Status, Trouble, keep_turning,
+    State, Status, Trouble, Uptake, keep_turning,
 };
 use bursar::secret::Secret;
 use bursar::store::key::KeySource;
@@ -146,8 +146,8 @@ impl House {
         let place = Place { store, ..self.place() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
-        let (name, schedule) = (self.name(), Schedule::default());
-        engine.keep(vec![Rotation { name, place, plan, schedule, rotator }]);
+        let (name, uptake, schedule) = (self.name(), Uptake::Local, Schedule::default());
+        engine.keep(vec![Rotation { name, place, plan, uptake, schedule, rotator }]);
         Arc::new(engine)
     }
 

@@ -11,8 +11,8 @@ use crate::access::SecretId;
 use crate::audit::{Act, Actor, Effect, Intent, Noted, Outcome, OutcomeOf, Record, Standing};
 use crate::name::StoredName;
 use crate::rotation::{
-    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, renewal, reservation,
-    strays,
+    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, renewal,
+    reservation, strays,
 };
 use crate::secret::Secret;
 use crate::store::{Attempt, Notes, Place, Reserved, Stage, StoreError, Version, VersionId, Versions, Which};
@@ -225,11 +225,12 @@ impl Engine {
         let Rotation { name, rotator, .. } = &it.rotation;
         let previous = versions.at(Stage::Previous).ok_or(Why::Internal("nothing is Previous"))?;
         let (laggards, more) = self.holders.of(name, &previous.id);
+        let elsewhere = it.shown().elsewhere.clone();
         let former = self.held(it, Some(previous)).await?;
         let current = self.held(it, versions.at(Stage::Current)).await?;
         let ended = Ended { far_id: FarId::of(previous), value: former.map(|held| held.value) };
-        if !laggards.is_empty() || more {
-            let who: Vec<_> = laggards.iter().map(ToString::to_string).collect();
+        if !laggards.is_empty() || more || !elsewhere.is_empty() {
+            let who: Vec<_> = laggards.iter().map(ToString::to_string).chain(elsewhere).collect();
             tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {}", who.join(", "));
         }
         let revoking = rotator.revoke(&ended, current.as_ref());

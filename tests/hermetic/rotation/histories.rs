@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bursar::audit::Journal;
 use bursar::name::{Name, StoredName};
-use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State};
+use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State, Uptake};
 use bursar::store::key::KeySource;
 use bursar::store::sealed::{Locked, SealedStore};
 use bursar::store::{Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which};
@@ -283,16 +283,16 @@ struct Agent {
 }
 
 /// What all histories share.
-struct Ground {
+pub(super) struct Ground {
     _folder: tempfile::TempDir,
-    store: Arc<SealedStore>,
-    clock: Arc<ManualClock>,
-    journals: [Journal; 2],
+    pub(super) store: Arc<SealedStore>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) journals: [Journal; 2],
     nth: AtomicUsize,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // In memory, where there is such a folder: what is tested here is no disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let now = Moment { wall: Wall::from_micros(1_795_240_800_000_000), boot: Boot::default() };
@@ -486,7 +486,7 @@ fn lives(versions: &Versions) -> Vec<&Version> {
     versions.iter().filter(|version| !version.stages.has(Stage::Retired)).collect()
 }
 
-fn key() -> Name {
+pub(super) fn key() -> Name {
     "key".parse().unwrap()
 }
 
@@ -514,7 +514,7 @@ fn engine(
     };
     let schedule = Schedule { every: Some(EVERY), ..Schedule::default() };
     let rotator = Arc::new(GatedRotator(Arc::clone(far), Arc::clone(gate)));
-    engine.keep(vec![Rotation { name: key(), place, plan, schedule, rotator }]);
+    engine.keep(vec![Rotation { name: key(), place, plan, uptake: Uptake::Local, schedule, rotator }]);
     Arc::new(engine)
 }
 
@@ -576,7 +576,10 @@ fn what_an_operator_says_of_the_former_version_outlives_a_restart() {
         let mut ordinary = History::new(&ground, Overlap::Two, Invents::Us);
         ordinary.comes_to_rest().await;
         ordinary.make(&Move::Ask(0, false, Vec::new())).await;
-        assert!(ordinary.versions().await.at(Stage::Previous).is_some(), "nobody said so: its grace period is waited for");
+        assert!(
+            ordinary.versions().await.at(Stage::Previous).is_some(),
+            "nobody said so: its grace period is waited for"
+        );
     });
 }
 
