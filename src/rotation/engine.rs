@@ -20,7 +20,7 @@ pub use notices::keep_telling;
 
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Ends, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
+    ACT_TIMEOUT, Holder, Holders, LEAKED, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
     Uptake, Waiting, is_ours, step,
 };
 use crate::audit::{Journal, NotDurable};
@@ -169,7 +169,7 @@ struct Memory {
     probe: Probe,
     /// The rotation that an operator has asked for.
     asked: Option<Asked>,
-    /// The version that has leaked, as an operator says.
+    /// The version that has leaked, as an operator has told us.
     leaked: Option<VersionId>,
     /// The version that we have ended at the far side, and perhaps not yet in the store.
     revoked: Option<VersionId>,
@@ -188,16 +188,6 @@ struct Asked {
     of: Option<VersionId>,
     /// Whether that is to end without grace.
     without_grace: bool,
-}
-
-impl Memory {
-    /// What an operator has said of how `current` ends when it is replaced.
-    fn ends(&self, current: Option<&Version>) -> Option<Ends> {
-        if current.is_some_and(|version| self.leaked.as_ref() == Some(&version.id)) {
-            return Some(Ends::Leaked);
-        }
-        self.asked.as_ref().filter(|asked| asked.without_grace).map(|_| Ends::WithoutGrace)
-    }
 }
 
 /// What is shown of it, without waiting for a step to end.
@@ -329,10 +319,11 @@ impl Engine {
         let versions = self.versions(&it).await?;
         let previous = versions.at(Stage::Previous).filter(|version| is_ours(version) || it.rotation.plan.exclusive);
         let leaked = previous.or_else(|| versions.at(Stage::Current));
-        let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?.id.clone();
+        let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?;
+        self.note(&it, leaked, &Notes::default().with(LEAKED, "yes")?).await?;
+        let leaked = leaked.id.clone();
         let held = self.holders.of(name, &leaked).0.into_iter().map(|holder| holder.to_string());
         let mut held: Vec<_> = held.collect();
-        memory.asked = previous.is_none().then(|| Asked { of: Some(leaked.clone()), without_grace: false });
         memory.leaked = Some(leaked.clone());
         self.follow(&it, &mut memory).await?;
         // Who is merely named is asked for last.
@@ -462,7 +453,7 @@ impl Engine {
             let versions = self.versions(it).await?;
             let mut next = self.next(it, &versions, memory);
             if let Some(previous) = versions.at(Stage::Previous)
-                && self.asks_others(it, &versions, &next, memory.probe.leaked)
+                && self.asks_others(it, &versions, &next)
             {
                 memory.elsewhere = Some((previous.id.clone(), self.elsewhere(it, &previous.id).await));
                 next = self.next(it, &versions, memory);
@@ -474,6 +465,12 @@ impl Engine {
             self.perform(it, next, &versions, memory).await?;
         }
         Err(Why::Internal("a rotation does not come to its end"))
+    }
+
+    async fn note(&self, it: &Turning, version: &Version, notes: &Notes) -> Result<(), StoreError> {
+        let Place { store, name, .. } = &it.rotation.place;
+        let noted = timeout(ACT_TIMEOUT, store.note(name, &version.id, &version.attempt, notes)).await;
+        noted.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer".into())))
     }
 
     async fn versions(&self, it: &Turning) -> Result<Versions, StoreError> {

@@ -60,6 +60,10 @@ pub const BY_ROTATION: &str = "rotation";
 const REPLACES: &str = "replaces";
 /// Stands in it where there was none.
 const NOTHING: &str = "nothing";
+/// The note that says, with its attempt, that the version it replaces ends without grace: readers are waited for.
+const WITHOUT_GRACE: &str = "without_grace";
+/// The note of a version that has leaked, as an operator says: it is replaced at once, and then nobody is waited for.
+const LEAKED: &str = "leaked";
 /// The note that holds what the far side held before: a short digest of each id.
 const BEFORE: &str = "before";
 /// How many credentials at the far side a note remembers.
@@ -80,31 +84,6 @@ pub struct Plan {
     pub uptake_deadline: Duration,
     /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
     pub exclusive: bool,
-}
-
-/// How a version that is replaced ends, where an operator has said so: a note of what replaces it, with its attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
-    /// No grace period: readers are waited for.
-    WithoutGrace,
-    /// It has leaked: nobody is waited for.
-    Leaked,
-}
-
-impl Ends {
-    /// The key of the note.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::WithoutGrace => "without_grace",
-            Self::Leaked => "leaked",
-        }
-    }
-
-    /// What `current` says of `previous`.
-    fn of(previous: &Version, current: Option<&Version>) -> Option<Self> {
-        let says = |ends: &Self| current?.notes.get(ends.as_str());
-        [Self::Leaked, Self::WithoutGrace].into_iter().find(|ends| says(ends) == Some(previous.attempt.as_str()))
-    }
 }
 
 /// Whose readers are waited for.
@@ -210,6 +189,7 @@ pub fn step(versions: &Versions, probe: &Probe, plan: &Plan, now: Wall) -> Step 
         (None, Some(previous)) if is_ours(previous) || current.is_some_and(is_ours) => {
             replaced(previous, current, probe, plan, now)
         }
+        (None, _) if current.is_some_and(has_leaked) => Step::Reserve,
         (None, _) => match probe.due {
             Some(due) if due <= now => Step::Reserve,
             until => Step::Rest { until, waiting: Waiting::Due },
@@ -280,10 +260,11 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
         return Step::Revoke;
     }
     let promoted = current.and_then(|version| version.notes.promoted()).unwrap_or(now);
-    let (over, deadline) = match Ends::of(previous, current) {
-        None => (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace)),
-        Some(Ends::WithoutGrace) => (now, promoted + plan.uptake_deadline),
-        Some(Ends::Leaked) => (now, promoted),
+    let without_grace = current.and_then(|version| version.notes.get(WITHOUT_GRACE)) == Some(previous.attempt.as_str());
+    let (over, deadline) = match (has_leaked(previous), without_grace) {
+        (true, _) => (now, promoted),
+        (false, true) => (now, promoted + plan.uptake_deadline),
+        (false, false) => (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace)),
     };
     if now < over {
         return Step::Rest { until: Some(over), waiting: Waiting::Grace };
@@ -303,6 +284,11 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
 #[must_use]
 pub fn is_ours(version: &Version) -> bool {
     version.notes.get(Notes::BY) == Some(BY_ROTATION)
+}
+
+/// Whether it has leaked, as an operator says.
+fn has_leaked(version: &Version) -> bool {
+    version.notes.get(LEAKED).is_some()
 }
 
 /// What is at the far side and is to be ended before another is made there: what was made for `pending` and got lost,
@@ -328,8 +314,8 @@ fn is_left_over(label: Option<&Label>, versions: &Versions) -> bool {
     owner.is_some_and(|version| version.stages.has(Stage::Retired) || !is_ours(version))
 }
 
-/// The notes of a new reservation: by whom, in place of what and how that is to end, under which label, and what the far
-/// side held before.
+/// The notes of a new reservation: by whom, in place of what and whether that ends without grace, under which label, and
+/// what the far side held before.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where a bound is passed.
@@ -337,13 +323,17 @@ pub fn reservation(
     us: &str,
     attempt: &Attempt,
     current: Option<&Version>,
-    ends: Option<Ends>,
+    without_grace: bool,
     found: Option<&[Found]>,
 ) -> Result<Notes, StoreError> {
-    let notes = renewal(us, current, ends)?
+    let mut notes = Notes::default()
         .with(Notes::BY, BY_ROTATION)?
+        .with(Notes::AGENT, us)?
         .with(REPLACES, word_of(current))?
         .with(Label::NOTE, Label::new(attempt).as_str())?;
+    if without_grace {
+        notes = notes.with(WITHOUT_GRACE, word_of(current))?;
+    }
     match found {
         // More than a note holds: what belongs to no version is then nobody's.
         Some(found) if found.len() <= MOST_BEFORE => {
@@ -351,15 +341,6 @@ pub fn reservation(
             notes.with(BEFORE, &before.join(","))
         }
         Some(_) | None => Ok(notes),
-    }
-}
-
-/// The notes with which a reservation is renewed: what is noted already stands.
-fn renewal(us: &str, current: Option<&Version>, ends: Option<Ends>) -> Result<Notes, StoreError> {
-    let notes = Notes::default().with(Notes::AGENT, us)?;
-    match ends {
-        Some(ends) => notes.with(ends.as_str(), word_of(current)),
-        None => Ok(notes),
     }
 }
 

@@ -139,7 +139,9 @@ impl Notice {
         let Some((standing, since)) = standing else { return true };
         let is_told = |version: &VersionId| standing.held.any || standing.held.has(version);
         let tells_more = standing.held.any != self.held.any || !self.held.versions().all(is_told);
-        let renews = since >= RENEWED_AFTER && self.held.versions().next().is_some() | self.held.any;
+        // By both clocks: the wall's may have stepped ahead.
+        let since = since.max(self.until - standing.until);
+        let renews = since >= RENEWED_AFTER && (self.held.any || self.held.versions().next().is_some());
         tells_more || renews || since >= LESS_AFTER && self.held != standing.held
     }
 
@@ -288,6 +290,8 @@ mod tests {
         assert!(!due(&none, &one, 29) && due(&none, &one, 30));
         assert!(due(&one, &somebody, 0), "it is known by now");
         assert!(!due(&one, &one, 199) && due(&one, &one, 200));
+        let later = Notice { until: one.until + Duration::from_secs(200), ..one.clone() };
+        assert!(due(&later, &one, 0), "the wall clock has stepped ahead");
         assert!(!due(&none, &none, 100_000), "nobody is nobody for ever");
     }
 }

@@ -157,7 +157,7 @@ fn rehearse(
     match step {
         Step::Reserve | Step::TakeOver => {
             let id: VersionId = format!("rehearsed-{nth}").parse()?;
-            let notes = super::reservation(&probe.us, &attempt, versions.at(Stage::Current), None, None)?;
+            let notes = super::reservation(&probe.us, &attempt, versions.at(Stage::Current), false, None)?;
             if let Reserved::Ours(ours) = versions.reserve(now, id, &attempt, now + super::LEASE, &notes)? {
                 (probe.attempt, probe.due) = (Some(ours.attempt), None);
             }

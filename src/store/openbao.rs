@@ -446,6 +446,16 @@ impl Store for OpenBaoStore {
         self.in_time(self.change(name, None, |versions| versions.retire(version, attempt))).boxed()
     }
 
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.in_time(self.change(name, None, |versions| versions.note(version, attempt, notes))).boxed()
+    }
+
     fn noticeboard(&self) -> Option<&dyn Noticeboard> {
         Some(self)
     }

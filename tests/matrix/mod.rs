@@ -484,6 +484,16 @@ impl Store for TrappedStore {
         self.trap.around(At::Retire, self.inner.retire(name, version, attempt), unavailable).boxed()
     }
 
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.note(name, version, attempt, notes)
+    }
+
     fn id(&self) -> Option<&str> {
         self.inner.id()
     }

@@ -11,8 +11,7 @@ use crate::access::SecretId;
 use crate::audit::{Act, Actor, Effect, Intent, Noted, Outcome, OutcomeOf, Record, Standing};
 use crate::name::StoredName;
 use crate::rotation::{
-    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, renewal,
-    reservation, strays,
+    ACT_TIMEOUT, Ended, FarId, Held, Invents, LEASE, Label, Overlap, Probe, Step, Trouble, is_ours, reservation, strays,
 };
 use crate::secret::Secret;
 use crate::store::{Attempt, Notes, Place, Reserved, Stage, StoreError, Version, VersionId, Versions, Which};
@@ -64,7 +63,8 @@ impl Engine {
         };
         let attempt = Attempt::new(&*self.random).map_err(|_| Why::Internal("there is no randomness"))?;
         let current = versions.at(Stage::Current);
-        let notes = reservation(&self.us, &attempt, current, memory.ends(current), found.as_deref())?;
+        let without_grace = memory.asked.as_ref().is_some_and(|asked| asked.without_grace);
+        let notes = reservation(&self.us, &attempt, current, without_grace, found.as_deref())?;
         let lease_ends = self.clock.now().wall + LEASE;
         if let Reserved::Ours(ours) = place.store.reserve(&place.name, &attempt, lease_ends, &notes).await? {
             let found = ours.notes.get(Label::NOTE) != notes.get(Label::NOTE);
@@ -84,8 +84,7 @@ impl Engine {
         // An act that begins by then ends within the lease.
         let until = self.clock.now().deadline(LEASE.saturating_sub(ACT_TIMEOUT));
         let attempt = memory.probe.attempt.clone().ok_or(Why::Internal("no reservation is held"))?;
-        let current = versions.at(Stage::Current);
-        let notes = renewal(&self.us, current, memory.ends(current))?;
+        let notes = Notes::default().with(Notes::AGENT, &self.us)?;
         match store.reserve(name, &attempt, self.clock.now().wall + LEASE, &notes).await {
             Ok(Reserved::Ours(ours)) => {
                 let known = versions.at(Stage::Pending).map(|version| (Label::of(version), version.filled));

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::{Engine, LOOK_FOR_READERS, Turning, Uptake};
 use crate::rotation::notice::{self, NOTICE_LEASE, Notice};
-use crate::rotation::{ACT_TIMEOUT, Ends, Step, Waiting};
-use crate::store::{Author, Notes, Place, Stage, StoreError, VersionId, Versions};
+use crate::rotation::{ACT_TIMEOUT, Step, Waiting, has_leaked};
+use crate::store::{Author, Notes, Noticeboard, Place, Posted, Stage, StoreError, VersionId, Versions};
 use crate::time::Moment;
 
 /// How many notices that ended long ago are taken down at a time.
@@ -58,13 +58,12 @@ impl Engine {
     }
 
     /// Whether what comes `next` depends on who holds the former version at other agents. Only who revokes asks them.
-    pub(super) fn asks_others(&self, it: &Turning, versions: &Versions, next: &Step, is_leaked: bool) -> bool {
+    pub(super) fn asks_others(&self, it: &Turning, versions: &Versions, next: &Step) -> bool {
         let (current, previous) = (versions.at(Stage::Current), versions.at(Stage::Previous));
-        let is_said = previous.is_some_and(|previous| Ends::of(previous, current) == Some(Ends::Leaked));
         let promoted_here = current.is_some_and(|version| version.notes.get(Notes::AGENT) == Some(&*self.us));
         let waits = matches!(next, Step::Rest { waiting: Waiting::Readers, .. });
-        let may_end = *next == Step::Revoke && !is_leaked && !is_said;
-        it.rotation.uptake == Uptake::Store && (may_end || waits && promoted_here)
+        let may_wait = *next == Step::Revoke && !previous.is_some_and(has_leaked);
+        it.rotation.uptake == Uptake::Store && (may_wait || waits && promoted_here)
     }
 
     /// Who holds `version` at other agents, in words. Where that cannot be heard, somebody is supposed to.
@@ -74,15 +73,23 @@ impl Engine {
         let (us, now) = (Author::of(&self.us), self.clock.now().wall);
         match in_time(board.posted(name)).await {
             Ok(posted) => {
-                let over: Vec<_> = notice::long_over(&posted, now).take(MOST_TAKEN_DOWN).collect();
-                for author in over {
-                    if let Err(why) = in_time(board.take_down(name, author)).await {
-                        tracing::warn!(secret = %it.rotation.name, "the notice `{author}` of an agent that is gone stays: {why}");
-                    }
+                let who = notice::told_of(version, &posted, &us, now);
+                if who.is_empty() {
+                    self.clear_away(it, board, &posted).await;
                 }
-                notice::told_of(version, &posted, &us, now)
+                who
             }
             Err(why) => vec![format!("somebody, perhaps: who holds it at other agents cannot be read: {why}")],
+        }
+    }
+
+    /// Takes down what agents told that are long gone. What is left there counts as nobody all the same.
+    async fn clear_away(&self, it: &Turning, board: &dyn Noticeboard, posted: &[Posted]) {
+        for author in notice::long_over(posted, self.clock.now().wall).take(MOST_TAKEN_DOWN) {
+            if let Err(why) = in_time(board.take_down(&it.rotation.place.name, author)).await {
+                tracing::warn!(secret = %it.rotation.name, "the notice `{author}` of an agent that is gone stays: {why}");
+                return;
+            }
         }
     }
 }

@@ -119,6 +119,16 @@ impl Store for Shared {
         self.0.retire(name, version, attempt)
     }
 
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.note(name, version, attempt, notes)
+    }
+
     fn noticeboard(&self) -> Option<&dyn Noticeboard> {
         Some(self)
     }
