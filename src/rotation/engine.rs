@@ -501,21 +501,26 @@ impl Engine {
             (probe.attempt, memory.found) = (Some(ours.attempt.clone()), true);
         }
         let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
-        let elsewhere = memory.elsewhere.as_ref().filter(|(id, _)| previous.is_some_and(|version| version.id == *id));
-        let elsewhere = elsewhere.map(|(_, who)| who.clone()).unwrap_or_default();
-        // Another agent may have ended what is held here.
-        let over = versions.iter().filter(|version| version.stages.has(Stage::Retired));
-        over.for_each(|version| self.holders.ended(&rotation.name, &version.id));
-        probe.held = previous.is_some_and(|version| {
-            let (holders, more) = self.holders.of(&rotation.name, &version.id);
-            more || !holders.is_empty() || !elsewhere.is_empty() || self.recalling.load(Ordering::Acquire)
-        });
+        let told = memory.elsewhere.as_ref().filter(|(id, _)| previous.is_some_and(|version| version.id == *id));
+        let elsewhere = told.map(|(_, who)| who.clone()).unwrap_or_default();
+        probe.held = !elsewhere.is_empty() || self.is_held_here(&rotation.name, versions);
         (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
         let mut shown = it.shown();
         (shown.due, shown.current, shown.elsewhere) = (scheduled, current, elsewhere);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
         step(versions, &memory.probe, &rotation.plan, now)
+    }
+
+    /// Whether readers of ours hold the Previous version, or must be supposed to.
+    fn is_held_here(&self, name: &Name, versions: &Versions) -> bool {
+        // Another agent may have ended what was held.
+        let over = versions.iter().filter(|version| version.stages.has(Stage::Retired));
+        over.for_each(|version| self.holders.ended(name, &version.id));
+        versions.at(Stage::Previous).is_some_and(|previous| {
+            let (holders, more) = self.holders.of(name, &previous.id);
+            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
+        })
     }
 
     /// What an unfinished rotation waits for, if there is one.

@@ -50,7 +50,7 @@ pub struct Status {
     pub state: State,
     /// What is waited for, in words; none: nothing.
     pub waiting_for: Option<String>,
-    /// Who still holds the former version: the laggards.
+    /// Who still holds the former version: the laggards, those of other agents too where they count.
     pub holders: Vec<String>,
     /// When it goes on by itself (RFC 3339).
     pub next_at: Option<String>,

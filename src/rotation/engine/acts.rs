@@ -224,16 +224,18 @@ impl Engine {
         let Rotation { name, rotator, .. } = &it.rotation;
         let previous = versions.at(Stage::Previous).ok_or(Why::Internal("nothing is Previous"))?;
         let (laggards, more) = self.holders.of(name, &previous.id);
-        let elsewhere = it.shown().elsewhere.clone();
+        let who = laggards.iter().map(ToString::to_string).chain(it.shown().elsewhere.clone());
+        let who = who.chain(more.then(|| "others".into())).collect::<Vec<_>>().join(", ");
         let former = self.held(it, Some(previous)).await?;
         let current = self.held(it, versions.at(Stage::Current)).await?;
         let ended = Ended { far_id: FarId::of(previous), value: former.map(|held| held.value) };
-        if !laggards.is_empty() || more || !elsewhere.is_empty() {
-            let who: Vec<_> = laggards.iter().map(ToString::to_string).chain(elsewhere).collect();
-            tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {}", who.join(", "));
+        let mut done = "done".to_owned();
+        if !who.is_empty() {
+            tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {who}");
+            done = format!("done; it was still held by {who}");
         }
         let revoking = rotator.revoke(&ended, current.as_ref());
-        self.act(it, Act::Revoke, Some(&previous.id), None, revoking).await?;
+        self.act_as(it, Act::Revoke, Some(&previous.id), None, &done, revoking).await?;
         memory.revoked = Some(previous.id.clone());
         (self.told)(name, &Happened::Revoked(previous.id.clone()));
         Ok(())
@@ -309,6 +311,19 @@ impl Engine {
         hold: Option<&Hold>,
         doing: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, Why> {
+        self.act_as(it, act, version, hold, "done", doing).await
+    }
+
+    /// The same, of which the outcome says `said` where it was done.
+    async fn act_as<T, E: Into<Why>>(
+        &self,
+        it: &Turning,
+        act: Act,
+        version: Option<&VersionId>,
+        hold: Option<&Hold>,
+        said: &str,
+        doing: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, Why> {
         let secret = SecretId::Entry(it.rotation.name.clone());
         let effect = Effect::Rotate { act, secret: &secret, version: version.map(VersionId::as_str) };
         let intent = Intent { actor: Actor::Bursar, effect };
@@ -318,7 +333,7 @@ impl Engine {
         let done = if late { Err(Why::Late(it.rotation.name.clone())) } else { within(doing).await };
         // A crash here leaves an intent without outcome: the next step asks the far side and the store.
         let took = self.clock.now().since(began);
-        let detail = done.as_ref().map_or_else(ToString::to_string, |_| "done".into());
+        let detail = done.as_ref().map_or_else(ToString::to_string, |_| said.to_owned());
         self.count(act, done.is_ok());
         let result = match &done {
             Ok(_) => OutcomeOf::Done { detail: &detail },
