@@ -14,7 +14,20 @@ use syn::visit::Visit;
 
 /// The floors, from the ground up. On floor 0 a room may use those before it; elsewhere only lower floors.
 const FLOORS: [&[&str]; 7] = [
-    &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
+    &[
+        "name",
+        "time",
+        "fault",
+        "secret",
+        "crypto",
+        "retry",
+        "durable",
+        "document",
+        "systemd",
+        "telemetry",
+        "way",
+        "wire",
+    ],
     &["access", "account", "events"],
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "rotation", "token"],
