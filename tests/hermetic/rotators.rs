@@ -10,12 +10,14 @@ use bursar::config::{self, Read};
 use bursar::crypto::SystemRandom;
 use bursar::document::Source;
 use bursar::fault::Faults;
+use bursar::rotation::access_key::{AccessKey, Settings};
 use bursar::rotation::exec::Program;
 use bursar::rotation::http::HttpCalls;
 use bursar::rotation::random::RandomText;
 use bursar::rotation::{Admin, Ended, Held, Label, Rotator, Trouble};
 use bursar::store::files::FilesStore;
 use bursar::store::{Attempt, Place};
+use bursar::time::SystemClock;
 use bursar::wire::tls::{Roots, Tls};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -302,6 +304,33 @@ async fn what_bursar_did_not_make_is_ended_where_it_is_the_only_other_one() {
         assert_eq!(ended.is_ok(), done, "{others:?}: {ended:?}");
         assert_eq!(deleted.lock().unwrap().len(), usize::from(done && !others.is_empty()));
     }
+}
+
+#[tokio::test]
+async fn an_access_key_is_not_ended_by_itself() {
+    let folder = crate::private_folder();
+    write_secret(&folder, r#"{"access_key_id":"AKIA1","secret_access_key":"canary"}"#);
+    let store = Arc::new(FilesStore::open(folder.path()).unwrap());
+    let admin = Place { store_name: "files".parse().unwrap(), store, name: "admin".parse().unwrap(), fresh_for: None };
+    let settings = Settings {
+        user: "svc".into(),
+        region: "eu-central-1".into(),
+        endpoint: Some("http://127.0.0.1:1".into()),
+        settles_within: std::time::Duration::ZERO,
+    };
+    let tls = Tls::default().config_for(&Roots::System, true).unwrap();
+    let rotator = AccessKey::new(settings, Admin::at(admin), tls, Arc::new(SystemClock)).unwrap();
+    let end = async |id: &str| {
+        let ended = Ended { far_id: Some(id.parse().unwrap()), value: None };
+        rotator.revoke(&ended, None).await.unwrap_err().to_string()
+    };
+    assert!(end("AKIA1").await.contains("the admin credential `files/admin` itself"));
+    assert!(end("AKIA2").await.contains("nothing listens"));
+    write_secret(&folder, "canary");
+    let why = end("AKIA2").await;
+    assert!(
+        why.contains("the admin credential `files/admin`: an access key has to be JSON") && !why.contains("canary")
+    );
 }
 
 #[test]
