@@ -234,13 +234,11 @@ impl Target {
         let ours = [0, geteuid().as_raw()];
         if place.is_link() {
             // Else the file's owner would say in whose folder the agent writes.
-            return match [place.owner, place.owner_above].iter().all(|owner| ours.contains(owner)) {
-                true => Ok(()),
-                false => unsafe_as(
-                    "another user than root and the agent's can let this symbolic link lead elsewhere",
-                    "write the folder itself into `path`",
-                ),
-            };
+            if [place.owner, place.owner_above].iter().all(|owner| ours.contains(owner)) {
+                return Ok(());
+            }
+            let help = "write the folder itself into `path`";
+            return unsafe_as("another user than root and the agent's can let this symbolic link lead elsewhere", help);
         }
         if !ours.contains(&place.owner) && place.owner != self.uid {
             let help = "let root, the agent's user or the file's owner own it";

@@ -342,6 +342,8 @@ fn a_definition_that_cannot_be_is_refused_with_its_place() {
         ("\"BASE\"", "\"http://example.com\"", "base", "plain http"),
         ("made = { id = \"/id\"", "made = { id = \"id\"", "made.id", "JSON pointer"),
         ("made = { id = \"/id\",", "made = {", "made.id", "lacks `made.id`"),
+        ("{reply/key}", "{reply/id}", "made.id", "all that is secret"),
+        ("{reply/key}", "{reply/id}:{reply/key}", "", ""),
         ("{\"note\":\"{label}\"}", "{\"note\":", "create.json", "not JSON"),
         ("{\"note\":\"{label}\"}", "{}", "create", "no `{label}`"),
         ("admin = { store = \"local\", name = \"admin\" }", "", "admin", "`{admin}`"),
