@@ -15,6 +15,7 @@ use bursar::rotation::exec::Program;
 use bursar::rotation::http::HttpCalls;
 use bursar::rotation::random::RandomText;
 use bursar::rotation::{Admin, Ended, Held, Label, Rotator, Trouble};
+use bursar::secret::Secret;
 use bursar::store::files::FilesStore;
 use bursar::store::{Attempt, Place};
 use bursar::time::SystemClock;
@@ -326,6 +327,9 @@ async fn an_access_key_is_not_ended_by_itself() {
     };
     assert!(end("AKIA1").await.contains("the admin credential `files/admin` itself"));
     assert!(end("AKIA2").await.contains("nothing listens"));
+    let by_hand = Ended { far_id: None, value: Some(Arc::new(Secret::copy_of(b"canary"))) };
+    let why = rotator.revoke(&by_hand, None).await.unwrap_err().to_string();
+    assert!(why.contains("end its key at IAM, and set `exclusive = false`") && !why.contains("canary"), "{why}");
     write_secret(&folder, "canary");
     let why = end("AKIA2").await;
     assert!(

@@ -209,7 +209,13 @@ impl Rotator for AccessKey {
 
     fn revoke<'a>(&'a self, ended: &'a Ended, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
-            let of_value = || ended.value.as_deref().map(|value| Key::of_value(value).map(|key| key.id));
+            let unknown = |why| {
+                Trouble::Setup(format!(
+                    "the version that is to be ended: {why}; end its key at IAM, and set `exclusive = false` until it is retired"
+                ))
+            };
+            let id_of = |value| Key::of_value(value).map(|key| key.id).map_err(unknown);
+            let of_value = || ended.value.as_deref().map(id_of);
             match ended.far_id.clone().map(Ok).or_else(of_value) {
                 Some(id) => self.end(&id?).await,
                 None => Err(Trouble::Setup("the id of the key that is to be ended is not known".into())),

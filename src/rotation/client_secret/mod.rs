@@ -40,6 +40,7 @@ fn judged(answer: Answer, told: &[&Secret]) -> Result<Answer, Trouble> {
     match answer.status {
         200..=299 => Ok(answer),
         408 | 425 | 429 | 500..=599 => Err(Trouble::Unavailable(says())),
+        401 | 403 => Err(Trouble::Refused(format!("{}: is the token that allows it still valid?", says()))),
         400..=499 => Err(Trouble::Refused(says())),
         300..=399 => Err(Trouble::Nonsense(format!("{}: redirects are not followed, correct the address", says()))),
         _ => Err(Trouble::Nonsense(says())),
@@ -71,5 +72,6 @@ mod tests {
         ] {
             assert_eq!(said(status).unwrap_err().code(), code, "{status}");
         }
+        assert!(said(403).unwrap_err().to_string().contains("the token that allows it"));
     }
 }
