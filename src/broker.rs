@@ -2,7 +2,7 @@
 //!
 //! Every verb of both sockets is one function, and every function keeps this order. Who has read this
 //! page has read what bursar does. The types see to it that no step is left out: policy alone makes a
-//! [`Permit`], the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
+//! [`Permit`](crate::access::Permit), the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
 //! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
 //! door can turn into a body.
 //!
