@@ -15,6 +15,7 @@ pub mod secret;
 pub mod systemd;
 pub mod telemetry;
 pub mod time;
+pub mod way;
 pub mod wire;
 
 // ── floor 1, the question

@@ -14,7 +14,20 @@ use syn::visit::Visit;
 
 /// The floors, from the ground up. On floor 0 a room may use those before it; elsewhere only lower floors.
 const FLOORS: [&[&str]; 7] = [
-    &["name", "time", "fault", "secret", "crypto", "retry", "durable", "document", "systemd", "telemetry", "wire"],
+    &[
+        "name",
+        "time",
+        "fault",
+        "secret",
+        "crypto",
+        "retry",
+        "durable",
+        "document",
+        "systemd",
+        "telemetry",
+        "way",
+        "wire",
+    ],
     &["access", "account", "events"],
     &["audit", "oauth", "peer", "policy", "store"],
     &["kept", "rotation", "token"],
@@ -241,7 +254,7 @@ const EXPOSES: &[(&str, &str)] = &[
     ("oauth/client_auth.rs", "the client secret or assertion goes into the request, the private key signs"),
     (
         "oauth/registration.rs",
-        "a registration is written as one value, and its token goes into the request that ends it",
+        "a registration is written as one value, its token goes into the request that ends it, and no refusal repeats either",
     ),
     ("oauth/revocation.rs", "a token that is to end goes to its provider"),
     ("rotation/login.rs", "a login is read from a value, and a new password written into one"),

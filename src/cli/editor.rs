@@ -11,18 +11,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use rustix::fs::statfs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Trouble;
 use super::offline::runtime;
 use crate::crypto::{SystemRandom, random_uuid};
+use crate::deliver::private::lies_in_memory;
 use crate::secret::Secret;
 use crate::store::files::without_line_end;
 use crate::store::{MOST_VALUE_BYTES, check_value};
 
-/// File systems whose files are in memory: tmpfs and ramfs, by the numbers of statfs(2).
-const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// Where such file systems are mounted, beside the user's own.
 const PLACES: [&str; 3] = ["/dev/shm", "/run", "/tmp"];
 /// What lets an editor write elsewhere, or run what others wrote.
@@ -96,15 +94,11 @@ impl Room {
             let room = place.join(format!("bursar-{name}"));
             DirBuilder::new().mode(0o700).create(&room).ok().map(|()| Self(room))
         };
-        places.into_iter().filter(|place| is_in_memory(place)).find_map(make).ok_or_else(|| {
+        places.into_iter().filter(|place| lies_in_memory(place)).find_map(make).ok_or_else(|| {
             let what = "there is no file system in memory (tmpfs) in which this user may write";
             Trouble::failed(what).help("give the value on standard input")
         })
     }
-}
-
-fn is_in_memory(place: &Path) -> bool {
-    statfs(place).is_ok_and(|found| IN_MEMORY.contains(&found.f_type))
 }
 
 impl Drop for Room {

@@ -30,6 +30,8 @@ use words::{EnvWord, FileWord, OnChange, Source, TemplateWord};
 const FOLDER: &str = "BURSAR_FILES";
 /// The wait between two attempts to reach an agent that is not there yet.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// The wait until files are written again that could not be.
+const PUT_AGAIN: Duration = Duration::from_secs(2);
 /// How many values one program may have.
 const MOST_VALUES: usize = 256;
 
@@ -86,6 +88,8 @@ struct Run<'a> {
     /// When each value is to be asked for anew.
     next: BTreeMap<Want, Next>,
     folder: Option<PrivateFolder>,
+    /// Whether a value changed of which not every file could be written yet.
+    is_behind: bool,
 }
 
 /// What happened while the program ran.
@@ -93,6 +97,7 @@ enum Event {
     Ended(std::io::Result<ExitStatus>),
     Heard(Signal),
     Changed(Want, Secret),
+    Again,
 }
 
 impl Exec {
@@ -102,8 +107,11 @@ impl Exec {
         runtime()?.block_on(async {
             let mut run = Run::new(self, globals)?;
             run.fetch().await?;
+            // From before the first file on: who ends this process would leave it there.
+            let signals = Signals::hear();
+            let signals = signals.map_err(|error| Trouble::failed(format!("signals cannot be heard: {error}")))?;
             run.put()?;
-            run.through().await
+            run.through(signals).await
         })
     }
 
@@ -117,8 +125,8 @@ impl<'a> Run<'a> {
     fn new(exec: &'a Exec, globals: &'a Globals) -> Result<Self, Trouble> {
         let folder = exec.needs_folder().then(|| PrivateFolder::make(&SystemRandom)).transpose();
         let folder = folder.map_err(|why| Trouble::failed(why.to_string()))?;
-        let (values, next) = Default::default();
-        let mut run = Self { exec, globals, files: Vec::new(), values, next, folder };
+        let (files, values, next, is_behind) = Default::default();
+        let mut run = Self { exec, globals, files, values, next, folder, is_behind };
         for FileWord { path, want } in &exec.files {
             run.files.push(Filled { target: run.target(path), content: Content::One(want.clone()), is_put: false });
         }
@@ -225,9 +233,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the program to its end.
-    async fn through(&mut self) -> Outcome {
-        let unheard = |error| Trouble::failed(format!("signals cannot be heard: {error}"));
-        let mut signals = Signals::hear().map_err(unheard)?;
+    async fn through(&mut self, mut signals: Signals) -> Outcome {
         let wants = self.next.iter().map(|(want, next)| (want.clone(), next.clone())).collect();
         let mut changes = watch(self.globals, wants);
         let mut child = match self.start() {
@@ -240,42 +246,63 @@ impl<'a> Run<'a> {
                 ended = child.ended() => Event::Ended(ended),
                 signal = signals.next() => Event::Heard(signal),
                 Some((want, value)) = changes.recv() => Event::Changed(want, value),
+                () = tokio::time::sleep(PUT_AGAIN), if self.is_behind => Event::Again,
             };
-            match event {
+            let is_new = match event {
                 Event::Ended(ended) => return Ok(Exit::Of(code_of(ended.map_err(lost)?))),
-                Event::Heard(signal) if Signals::is_to_pass_on(signal) => child.signal(signal),
-                Event::Heard(_) => child.bury_orphans(),
-                Event::Changed(want, value) => {
-                    if !self.renewed(want, value) {
-                        continue;
+                Event::Heard(signal) => {
+                    if Signals::is_to_pass_on(signal) {
+                        child.signal(signal)
+                    } else {
+                        child.bury_orphans()
                     }
-                    match self.exec.on_change {
-                        OnChange::Ignore => {}
-                        OnChange::Signal(signal) => child.signal(signal.number()),
-                        OnChange::Restart => {
-                            if let Some(exit) = self.restart(&mut child, &mut signals).await? {
-                                return Ok(exit);
-                            }
-                        }
-                    }
+                    false
                 }
+                Event::Changed(want, value) => self.is_another(want, value),
+                Event::Again => true,
+            };
+            if is_new
+                && self.renewed()
+                && let Some(exit) = self.act(&mut child, &mut signals).await?
+            {
+                return Ok(exit);
             }
         }
     }
 
-    /// Takes a value over that was asked for anew, and writes the files of it; whether it is another.
-    fn renewed(&mut self, want: Want, value: Secret) -> bool {
-        if self.values.get(&want).is_some_and(|old| old.matches(value.expose())) {
-            return false;
+    /// Takes a value over that was asked for anew; whether it is another.
+    fn is_another(&mut self, want: Want, value: Secret) -> bool {
+        let is_known = self.values.get(&want).is_some_and(|old| old.matches(value.expose()));
+        if !is_known {
+            self.values.insert(want, value);
         }
-        self.values.insert(want, value);
-        match self.put() {
-            Ok(()) => true,
-            Err(trouble) => {
-                // The old files stand; what goes wrong here is tried again with the next change.
-                show::trouble(self.globals, &trouble);
-                false
+        !is_known
+    }
+
+    /// Writes the files anew; whether all of them are. Else the old ones stand, which is said once, and it is tried again.
+    fn renewed(&mut self) -> bool {
+        let was_behind = std::mem::take(&mut self.is_behind);
+        if let Err(trouble) = self.put() {
+            self.is_behind = true;
+            if !was_behind {
+                show::trouble(
+                    self.globals,
+                    &trouble.help("the program keeps the files that it has; it is tried again"),
+                );
             }
+        }
+        !self.is_behind
+    }
+
+    /// Does what is to be done on a change; the exit, where the program came to its end for good.
+    async fn act(&self, child: &mut Child, signals: &mut Signals) -> Result<Option<Exit>, Trouble> {
+        match self.exec.on_change {
+            OnChange::Ignore => Ok(None),
+            OnChange::Signal(signal) => {
+                child.signal(signal.number());
+                Ok(None)
+            }
+            OnChange::Restart => self.restart(child, signals).await,
         }
     }
 

@@ -14,7 +14,7 @@ use super::writable::{self, is_shielded, mode_of};
 use crate::document::{Places, below, bytes_of};
 use crate::fault::{AS_THE_AGENT, Fault};
 use crate::oauth::certificate::{CertificateChain, MOST_CHAIN_BYTES};
-use crate::rotation::exec::program::is_safe;
+use crate::rotation::exec::program::itself;
 
 /// The most that is read of a file of certificates.
 const MOST_CA_BYTES: usize = 4 << 20;
@@ -163,7 +163,7 @@ impl Host<'_> {
             self.certificates(&format!("{key}.{}.ca_file", rotator.table()), file);
         }
         if let Rotator::Exec(program) = rotator
-            && let Err(what) = is_safe(&program.settings.program)
+            && let Err(what) = itself(&program.settings.program)
         {
             self.fault(&format!("{key}.exec.program"), what, "who can change it can do what bursar can");
         }

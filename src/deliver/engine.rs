@@ -58,6 +58,8 @@ struct Memory {
     untold: bool,
     /// Why it was told in vain.
     untold_why: Option<String>,
+    /// Whether the configuration names it no more, and its file could not be taken away yet.
+    leaving: bool,
     failures: u32,
     unnotified: u32,
     again: Option<Deadline>,
@@ -95,6 +97,7 @@ impl Memory {
             written: None,
             untold: false,
             untold_why: None,
+            leaving: false,
             failures: 0,
             unnotified: 0,
             again: None,
@@ -189,7 +192,7 @@ fn due(
     let is_as_wanted = |memory: &Memory| wanted.iter().any(|one| **one == *memory.delivery);
     let names: Vec<_> = idle
         .iter()
-        .filter(|(_, memory)| memory.is_due(now) || !is_as_wanted(memory))
+        .filter(|(_, memory)| memory.is_due(now) || !memory.leaving && !is_as_wanted(memory))
         .map(|(name, _)| name.clone())
         .collect();
     names.iter().filter_map(|name| idle.remove(name)).collect()
@@ -199,18 +202,16 @@ impl Deliverer {
     /// Sees to one delivery once; `wanted` is what the configuration says of it now. None: it is forgotten.
     async fn work(&self, mut memory: Memory, wanted: Option<Arc<Delivery>>) -> Option<Memory> {
         match wanted {
-            None => {
-                self.withdraw(&mut memory, "the configuration does not name it any more").await;
-                self.broker.forget_delivery(&memory.delivery.order.name);
-                return None;
-            }
+            None => return self.leave(memory).await,
             Some(wanted) if wanted != memory.delivery => {
                 if wanted.target.path != memory.delivery.target.path {
+                    // What stays there is in the log: it does not keep the file from its new place.
                     self.withdraw(&mut memory, "the configuration names another path").await;
                 }
-                memory = Memory::new(wanted);
+                // Who was told in vain may be told now.
+                memory = Memory { untold: memory.untold && wanted.then.is_some(), ..Memory::new(wanted) };
             }
-            Some(_) => {}
+            Some(_) => memory.leaving = false,
         }
         let before = (memory.state, memory.error.take());
         match self.bring(&mut memory).await {
@@ -225,6 +226,23 @@ impl Deliverer {
             (memory.state, memory.error) = (DeliveryState::Failing, Some(why.clone()));
         }
         self.look_at_the_end(&mut memory);
+        tell(&memory, &before);
+        self.broker.show_delivery(memory.status());
+        Some(memory)
+    }
+
+    /// Takes the file of a delivery away that the configuration does not name any more, and forgets it; what cannot be taken
+    /// away is shown, and tried again.
+    async fn leave(&self, mut memory: Memory) -> Option<Memory> {
+        if self.withdraw(&mut memory, "the configuration does not name it any more").await {
+            self.broker.forget_delivery(&memory.delivery.order.name);
+            return None;
+        }
+        let before = (memory.state, memory.error.take());
+        let what = "it is taken out of the configuration, and its file could not be removed: see the agent's log";
+        (memory.leaving, memory.state, memory.error) = (true, DeliveryState::Failing, Some(what.to_owned()));
+        memory.failures = memory.failures.saturating_add(1);
+        memory.again = Some(self.clock.now().deadline(FAILING.after(memory.failures, self.dice())));
         tell(&memory, &before);
         self.broker.show_delivery(memory.status());
         Some(memory)
@@ -329,17 +347,20 @@ impl Deliverer {
         memory.again = Some(self.clock.now().deadline(wait.min(DENIED.most)));
     }
 
-    /// Takes the file away, if it is there.
-    async fn withdraw(&self, memory: &mut Memory, why: &str) {
+    /// Takes the file away, if it is there; false where that is still to be done.
+    async fn withdraw(&self, memory: &mut Memory, why: &str) -> bool {
         let delivery = Arc::clone(&memory.delivery);
         (memory.marks, memory.untold, memory.untold_why) = (None, false, None);
         if !delivery.remove_if_denied || blocking(&delivery, |one| one.target.stamp()).await.flatten().is_none() {
-            return;
+            return true;
         }
         let began = self.clock.now();
-        let Ok(intent) = self.broker.announce(&delivery.order, DeliveryAct::Withdraw).await else { return };
-        let removed = blocking(&delivery, |one| one.target.remove()).await;
         let (name, path) = (&delivery.order.name, &delivery.order.path);
+        let Ok(intent) = self.broker.announce(&delivery.order, DeliveryAct::Withdraw).await else {
+            tracing::error!(delivery = %name, %path, "the file was not removed, and should be: {why}: it cannot be recorded");
+            return false;
+        };
+        let removed = blocking(&delivery, |one| one.target.remove()).await;
         let took = self.clock.now().since(began);
         match removed.unwrap_or_else(|| Err(ended_early(&delivery))) {
             Ok(true) => {
@@ -353,9 +374,11 @@ impl Deliverer {
             Err(error) => {
                 tracing::error!(delivery = %name, %path, "the file was not removed, and should be: {why}: {error}");
                 self.broker.acted(DeliveryAct::Withdraw, intent, Err((error.code(), &error.to_string())), took);
+                return false;
             }
         }
         (memory.stamp, memory.ends) = (None, None);
+        true
     }
 
     /// Tells the reader of a file that is new. In vain: again later; the file stays new.

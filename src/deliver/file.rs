@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 use super::MOST_BYTES;
 use super::private::lies_in_memory;
 use crate::secret::Secret;
+use crate::way::{NoWay, Passed, Way, walk};
 
 /// Where a file goes, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,10 +176,10 @@ impl Target {
     pub fn remove(&self) -> Result<bool, NotPut> {
         let folder = self.folder()?;
         let (name, _) = self.names()?;
-        match self.stamp() {
-            // What was put there by somebody else, or was given to somebody else, is not ours to remove.
-            Some(stamp) if stamp.mode == self.mode && stamp.owner == (self.uid, self.gid) => {}
-            Some(_) | None => return Ok(false),
+        let stamp = self.seen(&folder)?.filter(Metadata::is_file).map(|about| Stamp::of(&about));
+        // What was put there by somebody else, or was given to somebody else, is not ours to remove.
+        if stamp.is_none_or(|stamp| stamp.mode != self.mode || stamp.owner != (self.uid, self.gid)) {
+            return Ok(false);
         }
         match unlinkat(&folder, &name, AtFlags::empty()) {
             Ok(()) => folder.sync_all().map(|()| true).map_err(|error| self.os("removed", error)),
@@ -212,30 +213,38 @@ impl Target {
         self.uid == geteuid().as_raw() && group_is_own
     }
 
-    /// The folder, open, if nobody but root, the agent and the file's owner can change what stands in it or above it.
+    /// The folder, open, if nobody but root, the agent and the file's owner can change what stands in it or above it, and
+    /// nobody but root and the agent where it is.
     fn folder(&self) -> Result<File, NotPut> {
         let folder = self.path.parent().unwrap_or(&self.path);
-        let real = folder.canonicalize().map_err(|error| of_folder(folder, error))?;
-        for above in real.ancestors().skip(1) {
-            let about = std::fs::metadata(above).map_err(|error| of_folder(above, error))?;
-            // In a folder with the sticky bit nobody can rename what is another's.
-            self.is_safe(above, &about, about.mode() & 0o1000 != 0)?;
+        let cannot = |NoWay { path, error }| NotPut::Os { path, what: "opened", error };
+        let Way { passed, end } = walk(folder).map_err(cannot)?;
+        if let Some((last, above)) = passed.split_last() {
+            above.iter().try_for_each(|place| self.is_safe(place, place.is_sticky()))?;
+            self.is_safe(last, false)?;
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = rustix::fs::open(&real, flags, Mode::empty()).map_err(|errno| of_folder(folder, errno.into()))?;
-        let open = File::from(open);
-        let about = open.metadata().map_err(|error| of_folder(folder, error))?;
-        self.is_safe(folder, &about, false)?;
-        Ok(open)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = openat(&end, ".", flags, Mode::empty());
+        open.map(File::from).map_err(|errno| cannot(NoWay { path: folder.to_owned(), error: errno.into() }))
     }
 
-    fn is_safe(&self, folder: &Path, about: &Metadata, sticky: bool) -> Result<(), NotPut> {
-        let unsafe_as = |what, help| Err(NotPut::Folder { folder: folder.to_owned(), what, help });
-        if ![0, geteuid().as_raw(), self.uid].contains(&about.uid()) {
+    /// Whether `place` is well on the way to the file. In a sticky folder nobody renames what is another's.
+    fn is_safe(&self, place: &Passed, sticky: bool) -> Result<(), NotPut> {
+        let unsafe_as = |what, help| Err(NotPut::Folder { folder: place.path.clone(), what, help });
+        let ours = [0, geteuid().as_raw()];
+        if place.is_link() {
+            // Else the file's owner would say in whose folder the agent writes.
+            if [place.owner, place.owner_above].iter().all(|owner| ours.contains(owner)) {
+                return Ok(());
+            }
+            let help = "write the folder itself into `path`";
+            return unsafe_as("another user than root and the agent's can let this symbolic link lead elsewhere", help);
+        }
+        if !ours.contains(&place.owner) && place.owner != self.uid {
             let help = "let root, the agent's user or the file's owner own it";
             return unsafe_as("another user owns this folder, who could put something in the file's place", help);
         }
-        if about.mode() & 0o022 != 0 && !sticky {
+        if place.is_shared() && !sticky {
             let help = "take the permission away (`chmod go-w`), or have a `RuntimeDirectory=` made";
             return unsafe_as("not only its owner may write in this folder", help);
         }
@@ -252,13 +261,20 @@ impl Target {
         Ok((name.into(), beside.into()))
     }
 
+    /// What stands at the file's name in `folder`, whatever it is.
+    fn seen(&self, folder: &File) -> Result<Option<Metadata>, NotPut> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let (name, _) = self.names()?;
+        let looked = match openat(folder, &name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            looked => looked.map_err(io::Error::from).and_then(|seen| File::from(seen).metadata()),
+        };
+        looked.map(Some).map_err(|error| self.os("looked at", error))
+    }
+
     /// The stamp of the file, if it holds `content` already and is as it should be.
     fn holds(&self, folder: &File, content: &Secret) -> Result<Option<Stamp>, NotPut> {
-        let about = match std::fs::symlink_metadata(&self.path) {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.os("looked at", error)),
-        };
+        let Some(about) = self.seen(folder)? else { return Ok(None) };
         if !about.is_file() {
             let what = if about.is_symlink() { "a symbolic link" } else { "no regular file" };
             return Err(NotPut::Occupied { path: self.path.clone(), what });
@@ -297,10 +313,6 @@ impl Target {
     fn os(&self, what: &'static str, error: io::Error) -> NotPut {
         NotPut::Os { path: self.path.clone(), what, error }
     }
-}
-
-fn of_folder(folder: &Path, error: io::Error) -> NotPut {
-    NotPut::Os { path: folder.to_owned(), what: "opened", error }
 }
 
 #[cfg(test)]
@@ -377,6 +389,35 @@ mod tests {
         assert!(!target.path.exists());
         let missing = Target { path: folder.path().join("no/file"), ..target };
         assert!(missing.put(&secret("one")).unwrap_err().to_string().contains("not its folder"));
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_root_s_or_the_agent_s() {
+        use rustix::fs::FileType;
+
+        let (folder, us) = (folder(), geteuid().as_raw());
+        fs::create_dir(folder.path().join("real")).unwrap();
+        symlink("real", folder.path().join("link")).unwrap();
+        let target = Target { uid: us + 1, ..target(&folder.path().join("link")) };
+        Target { uid: us, ..target.clone() }.put(&secret("one")).unwrap();
+        assert_eq!(fs::read(folder.path().join("real/file")).unwrap(), b"one");
+        let link = |owner, owner_above| Passed {
+            path: "/link".into(),
+            kind: FileType::Symlink,
+            mode: 0o777,
+            owner,
+            owner_above,
+        };
+        assert!(target.is_safe(&link(us, 0), false).is_ok());
+        // The file's owner may own the folder, and does not say which one it is.
+        for (owner, owner_above) in [(us + 1, us), (us, us + 1)] {
+            assert_eq!(target.is_safe(&link(owner, owner_above), false).unwrap_err().code(), "unsafe_folder");
+        }
+        // Only root can give a link away.
+        if std::os::unix::fs::lchown(folder.path().join("link"), Some(us + 1), None).is_ok() {
+            assert_eq!(target.put(&secret("two")).unwrap_err().code(), "unsafe_folder");
+            assert_eq!(fs::read(folder.path().join("real/file")).unwrap(), b"one");
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Drop for PrivateFolder {
 }
 
 /// Whether the file system of `folder` is in memory, and on no disk.
-pub(super) fn lies_in_memory(folder: &Path) -> bool {
+pub(crate) fn lies_in_memory(folder: &Path) -> bool {
     const TMPFS: FsWord = 0x0102_1994;
     const RAMFS: FsWord = 0x8584_58f6;
     let kind = File::open(folder).and_then(|folder| Ok(fstatfs(&folder)?.f_type));

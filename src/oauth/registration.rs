@@ -23,6 +23,8 @@ pub struct Registration {
     pub secret: Secret,
     /// Where the client is ended, and the token that allows it; none: the server does not offer that.
     pub management: Option<(EndpointUrl, Secret)>,
+    /// When the secret ends, in seconds of Unix time; none: it does not say, or never.
+    pub expires: Option<i64>,
 }
 
 /// A value is no registration. No text holds any of it.
@@ -39,7 +41,8 @@ impl Registration {
     /// # Errors
     /// [`NotARegistration`].
     pub fn read(bytes: &[u8]) -> Result<Self, NotARegistration> {
-        let object = Object::read(bytes).map_err(|_| NotARegistration("it is not a JSON object"))?;
+        let mut object = Object::read(bytes).map_err(|_| NotARegistration("it is not a JSON object"))?;
+        let expires = object.take("client_secret_expires_at").and_then(|at| at.as_i64()).filter(|at| *at > 0);
         let client = object.text("client_id").and_then(|text| text.parse().ok());
         let client = client.ok_or(NotARegistration("it has no usable `client_id`"))?;
         let secret = |name| {
@@ -49,7 +52,18 @@ impl Registration {
         let client_secret = secret("client_secret").ok_or(NotARegistration("it has no `client_secret`"))?;
         let token = secret("registration_access_token");
         let uri = object.text("registration_client_uri").and_then(|text| text.parse().ok());
-        Ok(Self { client, secret: client_secret, management: uri.zip(token) })
+        Ok(Self { client, secret: client_secret, management: uri.zip(token), expires })
+    }
+
+    /// Reads what the server at `endpoint` answered. A server with TLS names no plain address of this host: who answers
+    /// elsewhere would have us send a request there.
+    ///
+    /// # Errors
+    /// [`NotARegistration`].
+    pub fn answered(bytes: &[u8], endpoint: &EndpointUrl) -> Result<Self, NotARegistration> {
+        let read = Self::read(bytes)?;
+        let management = read.management.filter(|(uri, _)| endpoint.is_plain() || !uri.is_plain());
+        Ok(Self { management, ..read })
     }
 
     /// What is kept of it: four members, which [`Self::read`] reads.
@@ -125,11 +139,13 @@ pub fn bearer(token: &Secret) -> Option<http::HeaderValue> {
     Some(value)
 }
 
-/// What a refusal says: its code (RFC 7591 §3.2.2), or its status alone. Nothing else of a body is shown.
+/// What a refusal says: its code (RFC 7591 §3.2.2), or its status alone. Nothing else of a body is shown, and nothing that
+/// repeats one of the secrets that the server was `told`.
 #[must_use]
-pub fn refusal(answer: &Answer) -> String {
+pub fn refusal(answer: &Answer, told: &[&Secret]) -> String {
+    let withheld = told.iter().fold(Withheld::default(), |withheld, secret| withheld.and(secret.expose()));
     let object = Object::read(&answer.body).ok();
-    let code = object.as_ref().and_then(|object| object.text("error")).map(|code| Withheld::default().show(code, 60));
+    let code = object.as_ref().and_then(|object| object.text("error")).map(|code| withheld.show(code, 60));
     code.map_or_else(|| format!("status {}", answer.status), |code| format!("status {}, `{code}`", answer.status))
 }
 
@@ -149,6 +165,34 @@ mod tests {
         assert_eq!((end.method().as_str(), end.uri().to_string()), ("DELETE", "https://h/reg/c1".to_owned()));
         assert_eq!(end.headers()[AUTHORIZATION], "Bearer t1");
         assert!(!format!("{kept:?}{end:?}").contains("t1"));
+    }
+
+    #[test]
+    fn a_server_with_tls_names_no_plain_address_for_the_end_of_a_client() {
+        let answer = ANSWER.replace("https://h/reg/c1", "http://127.0.0.1:8200/v1/x");
+        let end = |endpoint: &str| Registration::answered(answer.as_bytes(), &endpoint.parse().unwrap()).unwrap().end();
+        assert!(end("https://h/reg").is_none() && end("http://127.0.0.1:80/reg").is_some());
+        assert!(Registration::answered(ANSWER.as_bytes(), &"https://h/reg".parse().unwrap()).unwrap().end().is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_secret_is_read() {
+        let expires = |at: &str| {
+            let answer = ANSWER.replace("_at\":0", &format!("_at\":{at}"));
+            Registration::read(answer.as_bytes()).unwrap().expires
+        };
+        assert_eq!((expires("0"), expires("1800000000"), expires("\"x\"")), (None, Some(1_800_000_000), None));
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_secret_that_the_server_was_told() {
+        let secret = Secret::new(b"hunter2-canary".to_vec());
+        let says = |error: &str| {
+            let (headers, body) = (http::HeaderMap::new(), format!(r#"{{"error":"{error}"}}"#).into_bytes());
+            refusal(&Answer { status: 400, headers, body, whole: true }, &[&secret])
+        };
+        assert_eq!(says("invalid_client_metadata"), "status 400, `invalid_client_metadata`");
+        assert!(!says("`hunter2-canary` is too short").contains("canary"));
     }
 
     #[test]

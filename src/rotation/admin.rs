@@ -9,7 +9,7 @@ use crate::secret::Secret;
 use crate::store::{Place, StoreError, Which};
 
 /// How long a store may take: one that hangs must not hold an act for ever.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the credential stands.
 #[derive(Clone)]

@@ -123,15 +123,22 @@ impl Folder {
     }
 
     fn look(&self, name: &StoredName) -> Result<(File, Version), StoreError> {
-        let path = self.path.join(name.as_str());
-        let file = below(&self.open()?, name.as_str(), OFlags::RDONLY).map_err(|error| match error {
+        let (root, path) = (self.open()?, self.path.join(name.as_str()));
+        let failed = |error| match error {
             Errno::NOENT | Errno::NOTDIR => StoreError::NotFound(format!("secret `{name}`")),
             Errno::XDEV | Errno::LOOP => StoreError::Setup(format!(
                 "`{}` leads out of the store's directory: put the file itself there",
                 path.display()
             )),
             error => unavailable(&path, error),
-        })?;
+        };
+        // Who could write to a folder on the way could give one secret's file the name of another.
+        for (end, _) in name.as_str().match_indices('/') {
+            let between = name.as_str().get(..end).unwrap_or_default();
+            let folder = below(&root, between, OFlags::PATH | OFlags::DIRECTORY).and_then(|folder| fstat(&folder));
+            check_folder(&self.path.join(between), owned(&folder.map_err(failed)?), our_uid())?;
+        }
+        let file = below(&root, name.as_str(), OFlags::RDONLY).map_err(failed)?;
         let stat = fstat(&file).map_err(|error| unavailable(&path, error))?;
         if file_type(&stat) != FileType::RegularFile {
             return Err(StoreError::NotFound(format!("secret `{name}`: `{}` is not a file", path.display())));

@@ -10,7 +10,7 @@ use bursar::document::Source;
 use bursar::rotation::Admin;
 use bursar::rotation::postgres::{Postgres, Roles, Server};
 use bursar::rotation::redis_acl::{Persist, RedisAcl, User};
-use bursar::rotation::{Ended, Held, Overlap, Rotator, Trouble};
+use bursar::rotation::{ACT_TIMEOUT, Ended, Held, Overlap, Rotator, Trouble};
 use bursar::secret::Secret;
 use bursar::store::Place;
 use bursar::store::files::FilesStore;
@@ -119,6 +119,13 @@ async fn a_postgres_server_that_never_ends_is_left() {
         let why = tested.expect_err(what);
         assert!(matches!(why, Trouble::Nonsense(_) | Trouble::Unavailable(_)), "{what}: {why}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_postgres_login_leaves_time_for_what_comes_after_it() {
+    let tested = tokio::time::timeout(ACT_TIMEOUT / 2, postgres(Vec::new(), false)).await;
+    let (tested, _) = tested.expect("half of an act is for the login");
+    assert!(matches!(&tested, Err(Trouble::Unavailable(why)) if why.contains("the login took longer")), "{tested:?}");
 }
 
 #[tokio::test]

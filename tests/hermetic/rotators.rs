@@ -10,12 +10,15 @@ use bursar::config::{self, Read};
 use bursar::crypto::SystemRandom;
 use bursar::document::Source;
 use bursar::fault::Faults;
+use bursar::rotation::access_key::{AccessKey, Settings};
 use bursar::rotation::exec::Program;
 use bursar::rotation::http::HttpCalls;
 use bursar::rotation::random::RandomText;
 use bursar::rotation::{Admin, Ended, Held, Label, Rotator, Trouble};
+use bursar::secret::Secret;
 use bursar::store::files::FilesStore;
 use bursar::store::{Attempt, Place};
+use bursar::time::SystemClock;
 use bursar::wire::tls::{Roots, Tls};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -304,6 +307,36 @@ async fn what_bursar_did_not_make_is_ended_where_it_is_the_only_other_one() {
     }
 }
 
+#[tokio::test]
+async fn an_access_key_is_not_ended_by_itself() {
+    let folder = crate::private_folder();
+    write_secret(&folder, r#"{"access_key_id":"AKIA1","secret_access_key":"canary"}"#);
+    let store = Arc::new(FilesStore::open(folder.path()).unwrap());
+    let admin = Place { store_name: "files".parse().unwrap(), store, name: "admin".parse().unwrap(), fresh_for: None };
+    let settings = Settings {
+        user: "svc".into(),
+        region: "eu-central-1".into(),
+        endpoint: Some("http://127.0.0.1:1".into()),
+        settles_within: std::time::Duration::ZERO,
+    };
+    let tls = Tls::default().config_for(&Roots::System, true).unwrap();
+    let rotator = AccessKey::new(settings, Admin::at(admin), tls, Arc::new(SystemClock)).unwrap();
+    let end = async |id: &str| {
+        let ended = Ended { far_id: Some(id.parse().unwrap()), value: None };
+        rotator.revoke(&ended, None).await.unwrap_err().to_string()
+    };
+    assert!(end("AKIA1").await.contains("the admin credential `files/admin` itself"));
+    assert!(end("AKIA2").await.contains("nothing listens"));
+    let by_hand = Ended { far_id: None, value: Some(Arc::new(Secret::copy_of(b"canary"))) };
+    let why = rotator.revoke(&by_hand, None).await.unwrap_err().to_string();
+    assert!(why.contains("end its key at IAM, and set `exclusive = false`") && !why.contains("canary"), "{why}");
+    write_secret(&folder, "canary");
+    let why = end("AKIA2").await;
+    assert!(
+        why.contains("the admin credential `files/admin`: an access key has to be JSON") && !why.contains("canary")
+    );
+}
+
 #[test]
 fn a_definition_that_cannot_be_is_refused_with_its_place() {
     for (from, to, key, why) in [
@@ -313,6 +346,8 @@ fn a_definition_that_cannot_be_is_refused_with_its_place() {
         ("\"BASE\"", "\"http://example.com\"", "base", "plain http"),
         ("made = { id = \"/id\"", "made = { id = \"id\"", "made.id", "JSON pointer"),
         ("made = { id = \"/id\",", "made = {", "made.id", "lacks `made.id`"),
+        ("{reply/key}", "{reply/id}", "made.id", "all that is secret"),
+        ("{reply/key}", "{reply/id}:{reply/key}", "", ""),
         ("{\"note\":\"{label}\"}", "{\"note\":", "create.json", "not JSON"),
         ("{\"note\":\"{label}\"}", "{}", "create", "no `{label}`"),
         ("admin = { store = \"local\", name = \"admin\" }", "", "admin", "`{admin}`"),

@@ -276,11 +276,26 @@ async fn what_is_wrong_at_a_postgres_server_is_said_and_passes() {
         ("ALTER ROLE app_a CREATEDB", "`app_a` alone has CREATEDB", "ALTER ROLE app_a NOCREATEDB"),
         ("ALTER ROLE app_a RESET role", "`app_b` alone has the setting role=app", "ALTER ROLE app_a SET role = app"),
         (
-            "CREATE TABLE t (); ALTER TABLE t OWNER TO app_b",
+            "CREATE TABLE t (id int); ALTER TABLE t OWNER TO app_b",
             "`app_b` alone owns table t",
             "REASSIGN OWNED BY app_b TO app",
         ),
-        ("GRANT SELECT ON t TO app_a", "`app_a` alone has privileges of its own on table t", "DROP TABLE t"),
+        (
+            "GRANT SELECT ON t TO app_a",
+            "`app_a` alone has privileges of its own on table t: SELECT",
+            "REVOKE ALL ON t FROM app_a",
+        ),
+        (
+            "GRANT UPDATE, SELECT ON t TO app_a, app_b; GRANT INSERT ON t TO app_b WITH GRANT OPTION",
+            "`app_b` alone has privileges of its own on table t: INSERT WITH GRANT OPTION, SELECT, UPDATE",
+            "REVOKE ALL ON t FROM app_a, app_b",
+        ),
+        (
+            "GRANT UPDATE (id) ON t TO app_a; GRANT SELECT (id) ON t TO app_b",
+            "`app_b` alone has privileges of its own on column id of table t: SELECT",
+            "REVOKE ALL (id) ON t FROM app_a, app_b",
+        ),
+        ("CREATE POLICY p ON t TO app_a USING (true)", "`app_a` alone is named by policy p on table t", "DROP TABLE t"),
         ("ALTER ROLE app_b NOLOGIN", "may not log in", "ALTER ROLE app_b LOGIN"),
         ("ALTER ROLE app_b VALID UNTIL '2001-01-01'", "VALID UNTIL", "ALTER ROLE app_b VALID UNTIL 'infinity'"),
         ("ALTER ROLE app_b RENAME TO c", "there is no role \"app_b\"", "ALTER ROLE c RENAME TO app_b"),

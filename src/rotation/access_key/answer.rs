@@ -45,12 +45,15 @@ fn value_of(id: &FarId, secret: &str) -> Secret {
 /// # Errors
 /// [`Trouble`], by the error's code (AWS: "Common Errors", and those of each action).
 pub fn read(status: u16, body: &[u8]) -> Result<Element, Trouble> {
-    let element = std::str::from_utf8(body).ok().and_then(|text| Element::read(text).ok());
-    match (status, element) {
+    match (status, parsed(body)) {
         (200, Some(element)) => Ok(element),
         (200, None) => Err(Trouble::Nonsense("its answer is not XML".into())),
         (_, element) => Err(refusal(status, element.as_ref().and_then(code))),
     }
+}
+
+fn parsed(body: &[u8]) -> Option<Element> {
+    Element::read(std::str::from_utf8(body).ok()?).ok()
 }
 
 /// The code of an error.
@@ -97,13 +100,18 @@ fn refusal(status: u16, code: Option<&str>) -> Trouble {
 /// # Errors
 /// The trouble, where it says nothing of the key.
 pub fn accepts(status: u16, body: &[u8]) -> Result<bool, Trouble> {
-    match read(status, body) {
-        Ok(answer) if answer.name() == "GetCallerIdentityResponse" => Ok(true),
-        Ok(_) => Err(Trouble::Nonsense("its answer is no caller identity".into())),
-        Err(Trouble::Refused(_)) if status == 403 || status == 401 => Ok(false),
-        Err(trouble) => Err(trouble),
+    // A 403 of somebody on the way, or for another reason, says nothing of the key.
+    if matches!(status, 401 | 403) && parsed(body).as_ref().and_then(code).is_some_and(|code| NO_KEY.contains(&code)) {
+        return Ok(false);
+    }
+    match read(status, body)?.name() {
+        "GetCallerIdentityResponse" => Ok(true),
+        _ => Err(Trouble::Nonsense("its answer is no caller identity".into())),
     }
 }
+
+/// The codes of a key that is not known, or has another secret.
+const NO_KEY: [&str; 3] = ["InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch"];
 
 /// The key in the answer to `CreateAccessKey`: what is served, and its id.
 ///
@@ -206,5 +214,7 @@ mod tests {
         let no = b"<ErrorResponse><Error><Code>InvalidClientTokenId</Code></Error></ErrorResponse>";
         assert_eq!(accepts(403, no), Ok(false));
         assert!(accepts(400, no).is_err() && accepts(503, no).is_err() && accepts(200, b"<a/>").is_err());
+        let denied = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
+        assert!(accepts(403, denied).is_err() && accepts(403, b"<html>blocked</html>").is_err());
     }
 }

@@ -89,9 +89,14 @@ impl AccessKey {
         Ok(Self { wire: Wire::new(tls, TIMES, MOST_BODY_BYTES)?, settings, admin, clock })
     }
 
+    async fn admin(&self) -> Result<Key, Trouble> {
+        let key = Key::of_value(&self.admin.read().await?);
+        key.map_err(|why| Trouble::Setup(format!("the admin credential `{}`: {why}", self.admin)))
+    }
+
     /// Has IAM do `action`, by the key of the administrator.
     async fn iam(&self, action: &str, more: &[(&str, &str)]) -> Result<xml::Element, Trouble> {
-        let admin = Key::of_value(&self.admin.read().await?)?;
+        let admin = self.admin().await?;
         let fields: Vec<_> = [("UserName", &*self.settings.user)].into_iter().chain(more.iter().copied()).collect();
         let (status, body) = self.ask(&self.settings.iam(), action, &fields, &admin).await?;
         answer::read(status, &body)
@@ -116,6 +121,12 @@ impl AccessKey {
 
     /// Ends a key: it stops working, and then is gone. What is not there any more is ended.
     async fn end(&self, id: &FarId) -> Result<(), Trouble> {
+        if self.admin().await?.id == *id {
+            return Err(Trouble::Setup(format!(
+                "the key that is to be ended is the admin credential `{}` itself: put a key of another user there",
+                self.admin
+            )));
+        }
         let key = ("AccessKeyId", id.as_str());
         for (action, more) in [("UpdateAccessKey", &[key, ("Status", "Inactive")][..]), ("DeleteAccessKey", &[key])] {
             match self.iam(action, more).await {
@@ -198,7 +209,13 @@ impl Rotator for AccessKey {
 
     fn revoke<'a>(&'a self, ended: &'a Ended, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
-            let of_value = || ended.value.as_deref().map(|value| Key::of_value(value).map(|key| key.id));
+            let unknown = |why| {
+                Trouble::Setup(format!(
+                    "the version that is to be ended: {why}; end its key at IAM, and set `exclusive = false` until it is retired"
+                ))
+            };
+            let id_of = |value| Key::of_value(value).map(|key| key.id).map_err(unknown);
+            let of_value = || ended.value.as_deref().map(id_of);
             match ended.far_id.clone().map(Ok).or_else(of_value) {
                 Some(id) => self.end(&id?).await,
                 None => Err(Trouble::Setup("the id of the key that is to be ended is not known".into())),

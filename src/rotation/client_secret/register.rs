@@ -13,6 +13,7 @@ use crate::rotation::Admin;
 use crate::rotation::trial::Trial;
 use crate::rotation::{Created, Ended, Held, Invents, Label, Overlap, Rotator, Trouble};
 use crate::secret::Secret;
+use crate::time::Wall;
 use crate::wire::Wire;
 
 /// Rotates a client by registering another.
@@ -31,14 +32,21 @@ impl NewClients {
     async fn register(&self, label: &Label) -> Result<Created, Trouble> {
         let token = token_of(self.admin.as_ref()).await?;
         let request = self.wish.request(label.as_str(), token.as_ref()).ok_or_else(unsendable)?;
-        let answer = send(&self.wire, request).await?;
-        let registered = Registration::read(&answer.body);
+        let answer = send(&self.wire, request, token.as_ref().as_slice()).await?;
+        let registered = Registration::answered(&answer.body, &self.wish.endpoint);
         let registered = registered
             .map_err(|why| Trouble::Nonsense(format!("a client `{label}` was registered, and its answer: {why}")))?;
         if registered.management.is_none() {
             tracing::warn!(
                 client = registered.client.as_str(),
                 "the server does not say how this client is deleted (RFC 7592): that is left to you when it is replaced"
+            );
+        }
+        if let Some(at) = registered.expires {
+            tracing::warn!(
+                client = registered.client.as_str(),
+                "the server ends this client's secret at {}: let it be rotated before (`every`)",
+                Wall::from_micros(at.saturating_mul(1_000_000)).rfc3339()
             );
         }
         Ok(Created { value: registered.written(), far_id: registered.client.as_str().parse().ok() })
@@ -51,8 +59,10 @@ impl NewClients {
 
     /// Deletes a client. Where the server refuses that, only a client that is not accepted any more has ended.
     async fn delete(&self, registration: Registration) -> Result<(), Trouble> {
+        let token = registration.management.as_ref().map(|(_, token)| token);
+        let told: Vec<_> = [Some(&registration.secret), token].into_iter().flatten().collect();
         let refused = match registration.end() {
-            Some(request) => match send(&self.wire, request).await {
+            Some(request) => match send(&self.wire, request, &told).await {
                 Err(Trouble::Refused(why)) => why,
                 done => return done.map(drop),
             },

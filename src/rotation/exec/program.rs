@@ -1,11 +1,10 @@
 //! (E) A program, started for one act: its own process group, nothing in its environment, and an end to its time.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::FileType;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use super::talk::MOST_REPLY_BYTES;
 use crate::rotation::Trouble;
 use crate::secret::wipe;
+use crate::way::walk;
 
 /// Where a program finds others: the environment of the agent is not passed on.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,8 +26,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// [`Trouble::Setup`], where it was not started; else [`Trouble::Unavailable`], and what it was to do may have been done.
 pub async fn run(program: &Path, request: Vec<u8>, time: Duration) -> Result<Vec<u8>, Trouble> {
-    is_safe(program).map_err(Trouble::Setup)?;
-    let mut running = Running::start(program)?;
+    let real = itself(program).map_err(Trouble::Setup)?;
+    let mut running = Running::start(program, &real)?;
     let talked = timeout(time, running.talk(request)).await;
     // A crash here leaves the group to itself: it gets no more than it was told, and its reply is lost.
     let (reply, status, errors) = talked.map_err(|_| {
@@ -42,30 +42,27 @@ pub async fn run(program: &Path, request: Vec<u8>, time: Duration) -> Result<Vec
     )))
 }
 
-/// Whether nobody but root and ourselves can change what stands at `program`.
+/// The file that `program` leads to, if nobody but root and ourselves can change it, or where it leads.
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
-pub fn is_safe(program: &Path) -> Result<(), String> {
+pub fn itself(program: &Path) -> Result<PathBuf, String> {
     let shown = program.display();
-    let real = program.canonicalize().map_err(|error| format!("the program `{shown}` cannot be used: {error}"))?;
-    let about = fs::metadata(&real).map_err(|error| format!("the program `{shown}` cannot be used: {error}"))?;
-    if !about.is_file() || about.mode() & 0o111 == 0 {
-        return Err(format!("the program `{shown}` is no file that can be executed: `chmod +x` it"));
-    }
+    let way = walk(program).map_err(|why| format!("the program `{shown}` cannot be used: {why}"))?;
     let us = rustix::process::geteuid().as_raw();
-    for path in real.ancestors() {
-        let about = fs::metadata(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+    for place in &way.passed {
         // In a folder with the sticky bit nobody replaces what is another's.
-        let shared = about.mode() & 0o022 != 0 && (about.is_file() || about.mode() & 0o1000 == 0);
-        if shared || ![0, us].contains(&about.uid()) {
-            let path = path.display();
+        if place.is_shared() && !place.is_sticky() || ![0, us].contains(&place.owner) {
+            let path = place.path.display();
             return Err(format!(
-                "others can change `{path}`, and with it the program `{shown}`: `chown root {path} && chmod go-w {path}`"
+                "others can change `{path}`, and with it the program `{shown}`: `chown -h root {path} && chmod go-w {path}`"
             ));
         }
     }
-    Ok(())
+    match way.passed.last() {
+        Some(end) if end.kind == FileType::RegularFile && end.mode & 0o111 != 0 => Ok(end.path.clone()),
+        Some(_) | None => Err(format!("the program `{shown}` is no file that can be executed: `chmod +x` it")),
+    }
 }
 
 /// A program that runs.
@@ -75,8 +72,10 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &Path) -> Result<Self, Trouble> {
-        let child = Command::new(program)
+    /// Starts `real`, which `program` leads to: a link that is changed by now leads nobody elsewhere.
+    fn start(program: &Path, real: &Path) -> Result<Self, Trouble> {
+        let child = Command::new(real)
+            .arg0(program)
             .env_clear()
             .envs([("PATH", PATH), ("LANG", "C.UTF-8")])
             .current_dir("/")
@@ -157,7 +156,8 @@ fn kill(group: Option<Pid>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -165,7 +165,7 @@ mod tests {
     /// One at a time: a process that another test is just forking would hold a program open that is still written.
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    fn program(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn program(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -229,6 +229,14 @@ mod tests {
             assert!(matches!(&refused, Trouble::Setup(what) if what.contains("others can change")), "{refused}");
             fs::set_permissions(open, before).unwrap();
         }
+        let (elsewhere, link) = (tempfile::tempdir().unwrap(), folder.path().join("link"));
+        symlink(elsewhere.path().join("way"), &link).unwrap();
+        symlink(&path, elsewhere.path().join("way")).unwrap();
+        assert_eq!(run(&link, Vec::new(), LONG).await.unwrap(), b"no\n");
+        fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = run(&link, Vec::new(), LONG).await.unwrap_err();
+        let named = elsewhere.path().display().to_string();
+        assert!(matches!(&refused, Trouble::Setup(what) if what.contains(&named)), "{refused}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(run(&path, Vec::new(), LONG).await, Err(Trouble::Setup(what)) if what.contains("chmod +x")));
         assert!(matches!(run(Path::new("/none"), Vec::new(), LONG).await, Err(Trouble::Setup(_))));

@@ -71,6 +71,10 @@ impl Next {
         if there == here {
             return Err(nonsense("where it was"));
         }
+        // What is said of a connection names its server as the address does, and that could repeat what was sent.
+        if !there.username().is_empty() || there.password().is_some() {
+            return Err(nonsense("at no usable address"));
+        }
         there.as_str().parse().map(Some).map_err(|_| nonsense("at no usable address"))
     }
 }
@@ -118,7 +122,14 @@ mod tests {
         let after = |link: &str| next.after(&json!({ "next": link }), "https://a.test/v1/keys?size=2");
         assert_eq!(after("/v1/keys?page=2").unwrap().unwrap(), "https://a.test/v1/keys?page=2");
         assert_eq!(next.after(&json!({ "next": null }), "https://a.test/"), Ok(None));
-        for link in ["https://b.test/v1/keys", "http://a.test/v1/keys", "//b.test/", "https://a.test/v1/keys?size=2"] {
+        for link in [
+            "https://b.test/v1/keys",
+            "http://a.test/v1/keys",
+            "//b.test/",
+            "https://a.test/v1/keys?size=2",
+            "https://x@a.test/",
+            "https://:x@a.test/",
+        ] {
             assert!(matches!(after(link), Err(Trouble::Nonsense(_))), "{link}");
         }
     }

@@ -197,7 +197,14 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Slot(slot) => written.write(&given.text(slot)?, &mut out),
+                Piece::Slot(slot) => {
+                    let text = given.text(slot)?;
+                    // As a segment of a URL these lead to another folder, percent-encoded too (URL Standard §4.4).
+                    if written == Written::Encoded && matches!(&*text, "." | "..") {
+                        return Err(Trouble::Nonsense(format!("`{text}` is no `{slot}` that can stand in a URL")));
+                    }
+                    written.write(&text, &mut out);
+                }
             }
         }
         Ok(out)
@@ -383,6 +390,16 @@ mod tests {
         let given = Given { label: Some(&label), id: Some(&id), page: 3, ..Given::default() };
         let text = filled("{base}/{user}/{id}?note={label}&page={page}&{{x}}", &given).unwrap();
         assert_eq!(text, format!("https://a.test/v1/a%2Fb%20c/k%2F1%20%3F?note={label}&page=3&{{x}}"));
+    }
+
+    #[test]
+    fn what_is_given_stays_in_its_place_in_a_url() {
+        for id in [".", ".."] {
+            let id = id.parse().unwrap();
+            let given = Given { id: Some(&id), ..Given::default() };
+            assert!(matches!(filled("{base}/keys/{id}", &given), Err(Trouble::Nonsense(_))), "{id}");
+            assert!(parse("{id}").unwrap().fill(&given, Written::Plain).is_ok());
+        }
     }
 
     #[test]

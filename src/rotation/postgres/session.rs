@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
@@ -12,6 +13,7 @@ use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::watch::{Unfit, Watch};
 use super::{Fact, RoleName, Server};
+use crate::rotation::admin::READ_TIMEOUT;
 use crate::rotation::login::Login;
 use crate::rotation::{ACT_TIMEOUT, Trouble};
 use crate::wire::NoAnswer;
@@ -19,8 +21,14 @@ use crate::wire::line::Duplex;
 
 /// The request to go on with TLS ("SSLRequest" of the protocol).
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// The server gives a statement up before we give the session up, so that nothing takes place later than we believe.
+/// A server that hangs is not waited for.
 const LIMITS: &str = "-c statement_timeout=15000 -c lock_timeout=5000";
+/// The most time for a login.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// The most time for a change: with what comes before it, and a second for the way, less than an act may take. So the server
+/// gives it up before we do, and nothing takes place later than we believe.
+const CHANGE_TIMEOUT: Duration =
+    ACT_TIMEOUT.saturating_sub(READ_TIMEOUT).saturating_sub(LOGIN_TIMEOUT).saturating_sub(Duration::from_secs(1));
 /// The most that is shown of what a server says.
 const MOST_SHOWN: usize = 200;
 
@@ -54,6 +62,11 @@ pub(super) struct Session(Client);
 impl Session {
     /// Logs in.
     pub(super) async fn open(server: &Server, login: &Login) -> Result<Self, NoSession> {
+        let late = || Trouble::Unavailable(format!("the login took longer than {} s", LOGIN_TIMEOUT.as_secs()));
+        timeout(LOGIN_TIMEOUT, Self::log_in(server, login)).await.unwrap_or_else(|_| Err(NoSession::Trouble(late())))
+    }
+
+    async fn log_in(server: &Server, login: &Login) -> Result<Self, NoSession> {
         let stream = stream(server).await.map_err(|why| NoSession::Trouble(Trouble::Unavailable(why.to_string())))?;
         let mut config = Config::new();
         config
@@ -89,7 +102,11 @@ impl Session {
 
     /// Carries `statement` out.
     pub(super) async fn execute(&self, statement: &str) -> Result<(), Trouble> {
-        self.0.batch_execute(statement).await.map_err(|why| trouble(&why))
+        let limit = format!("SET statement_timeout = {}", CHANGE_TIMEOUT.as_millis());
+        for statement in [&limit, statement] {
+            self.0.batch_execute(statement).await.map_err(|why| trouble(&why))?;
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ use crate::crypto::keys::{self, Curve};
 use crate::oauth::Material;
 use crate::oauth::public_key::PublicKey;
 use crate::secret::Secret;
-use crate::store::{Place, Stage, StoreError, Which};
+use crate::store::{Attempt, Place, Stage, StoreError, VersionId, Which};
 
 /// How often the set is published anew, for versions that another agent has made.
 const PUBLISH_EVERY: Duration = Duration::from_secs(30);
@@ -43,9 +43,13 @@ pub struct SigningKeys {
     settles_within: Duration,
     /// The ids of the keys that were revoked: they are not published again.
     ended: Mutex<BTreeSet<String>>,
-    /// Held while the set is read and published: what is published last is what was read last.
-    publishing: tokio::sync::Mutex<()>,
+    /// Held while the set is read and published: what is published last is what was read last. What was read: a value that
+    /// stands is not read again.
+    publishing: tokio::sync::Mutex<Vec<Known>>,
 }
+
+/// A version by its id and attempt, and its public key; none where it has none, which was said.
+type Known = ((VersionId, Attempt), Option<PublicKey>);
 
 impl SigningKeys {
     /// A rotator of the key at `place`.
@@ -60,18 +64,21 @@ impl SigningKeys {
     /// # Errors
     /// [`Trouble::Setup`]; what was published before stands.
     pub async fn publish(&self) -> Result<(), Trouble> {
-        let _alone = self.publishing.lock().await;
-        let keys = self.keys().await.map_err(|why| Trouble::Setup(format!("the keys to publish: {why}")))?;
+        let mut known = self.publishing.lock().await;
+        *known = self.keys(&known).await.map_err(|why| Trouble::Setup(format!("the keys to publish: {why}")))?;
+        let ended = self.ended().clone();
+        let keys = known.iter().filter_map(|(_, key)| key.as_ref());
+        let keys: Vec<_> = keys.filter(|key| !ended.contains(&key.thumbprint())).map(PublicKey::jwk).collect();
         // An empty set would end what the provider knows from elsewhere.
         if keys.is_empty() {
             return Ok(());
         }
-        let set = json!({ "keys": keys.iter().map(PublicKey::jwk).collect::<Vec<_>>() });
+        let set = json!({ "keys": keys });
         self.published.publish(&format!("{set}\n")).await
     }
 
     /// The keys that are valid, or are to be: the newest version first.
-    async fn keys(&self) -> Result<Vec<PublicKey>, StoreError> {
+    async fn keys(&self, before: &[Known]) -> Result<Vec<Known>, StoreError> {
         let Place { store, name, .. } = &self.place;
         let versions = match store.versions(name).await {
             Err(StoreError::NotFound(_)) => return Ok(Vec::new()),
@@ -80,14 +87,22 @@ impl SigningKeys {
         let mut keys = Vec::new();
         let lives = |stage: &Stage| *stage != Stage::Retired;
         for version in versions.iter().filter(|it| it.filled && it.stages.iter().any(|stage| lives(&stage))) {
-            let (_, value) = store.read(name, &Which::Id(version.id.clone())).await?;
-            match PublicKey::of_pem(value.expose()) {
-                Ok(key) if !self.ended().contains(&key.thumbprint()) => keys.push(key),
-                Ok(_) => {}
-                Err(why) => tracing::warn!(secret = %name, version = %version.id, "it is not published: {why}"),
-            }
+            // What another attempt took over may have another value.
+            let which = (version.id.clone(), version.attempt.clone());
+            let key = match before.iter().find(|(known, _)| *known == which) {
+                Some((_, key)) => key.clone(),
+                None => self.key_of(&version.id).await?,
+            };
+            keys.push((which, key));
         }
         Ok(keys)
+    }
+
+    async fn key_of(&self, version: &VersionId) -> Result<Option<PublicKey>, StoreError> {
+        let Place { store, name, .. } = &self.place;
+        let (_, value) = store.read(name, &Which::Id(version.clone())).await?;
+        let key = PublicKey::of_pem(value.expose());
+        Ok(key.inspect_err(|why| tracing::warn!(secret = %name, %version, "it is not published: {why}")).ok())
     }
 
     fn ended(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
@@ -176,8 +191,116 @@ impl Rotator for SigningKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::access::{Audiences, Scopes};
+    use crate::name::StoredName;
+    use crate::oauth::Ask;
     use crate::oauth::signing_key::SigningKey;
+    use crate::store::{Notes, Reserved, Stages, Store, Version, Versions};
+    use crate::time::Wall;
+
+    /// One secret with one version, which is Current, and how often it was read.
+    struct Fake {
+        version: Mutex<Version>,
+        value: Mutex<String>,
+        reads: AtomicUsize,
+    }
+
+    impl Fake {
+        fn puts(&self, id: &str, attempt: u8) {
+            let mut version = self.version.lock().unwrap();
+            (version.id, version.attempt) = (id.parse().unwrap(), Attempt::from_bytes([attempt; 16]));
+            *self.value.lock().unwrap() = pem(&keys::make(Curve::Ed25519).unwrap()).to_string();
+        }
+    }
+
+    fn no<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, StoreError>> {
+        async { Err(StoreError::ReadOnly("nothing is written here".into())) }.boxed()
+    }
+
+    impl Store for Fake {
+        fn list(&self) -> BoxFuture<'_, Result<Vec<StoredName>, StoreError>> {
+            no()
+        }
+
+        fn versions<'a>(&'a self, name: &'a StoredName) -> BoxFuture<'a, Result<Versions, StoreError>> {
+            async { Versions::new(name.clone(), vec![self.version.lock().unwrap().clone()]) }.boxed()
+        }
+
+        fn read<'a>(&'a self, _: &'a StoredName, _: &'a Which) -> BoxFuture<'a, Result<(Version, Secret), StoreError>> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let value = Secret::copy_of(self.value.lock().unwrap().as_bytes());
+            async { Ok((self.version.lock().unwrap().clone(), value)) }.boxed()
+        }
+
+        fn reserve<'a>(
+            &'a self,
+            _: &'a StoredName,
+            _: &'a Attempt,
+            _: Wall,
+            _: &'a Notes,
+        ) -> BoxFuture<'a, Result<Reserved, StoreError>> {
+            no()
+        }
+
+        fn fill<'a>(
+            &'a self,
+            _: &'a StoredName,
+            _: &'a Attempt,
+            _: &'a Secret,
+            _: &'a Notes,
+        ) -> BoxFuture<'a, Result<VersionId, StoreError>> {
+            no()
+        }
+
+        fn promote<'a>(&'a self, _: &'a StoredName, _: &'a Attempt) -> BoxFuture<'a, Result<VersionId, StoreError>> {
+            no()
+        }
+
+        fn retire<'a>(
+            &'a self,
+            _: &'a StoredName,
+            _: &'a VersionId,
+            _: &'a Attempt,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            no()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_is_read_once_for_as_long_as_it_stands() {
+        let version = Version {
+            id: "v0".parse().unwrap(),
+            stages: Stages::of(Stage::Current),
+            attempt: Attempt::from_bytes([0; 16]),
+            notes: Notes::default(),
+            created: Wall::default(),
+            filled: true,
+        };
+        let (value, reads) = Default::default();
+        let store = Arc::new(Fake { version: Mutex::new(version), value, reads });
+        let held: Arc<dyn Store> = Arc::<Fake>::clone(&store);
+        let place =
+            Place { store_name: "s".parse().unwrap(), store: held, name: "key".parse().unwrap(), fresh_for: None };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwks.json");
+        let published = Published { file: Some(file.clone()), page: None };
+        let ask = Ask { scopes: Scopes::default(), audience: Audiences::default() };
+        let trial = Trial { endpoints: Box::new(|_| Ok(Vec::new())), ask };
+        let keys = SigningKeys::new(Curve::Ed25519, place, published, trial, Duration::ZERO);
+        // Another version, and the same one that another attempt took over.
+        for (reads, (id, attempt)) in (1..).zip([("v1", 1), ("v2", 1), ("v2", 2)]) {
+            store.puts(id, attempt);
+            let thumbprint = PublicKey::of_pem(store.value.lock().unwrap().as_bytes()).unwrap().thumbprint();
+            for _ in 0..3 {
+                keys.publish().await.unwrap();
+                assert!(std::fs::read_to_string(&file).unwrap().contains(&thumbprint), "{id}");
+            }
+            assert_eq!(store.reads.load(Ordering::Relaxed), reads, "{id}");
+        }
+    }
 
     #[test]
     fn a_key_that_is_made_is_one_that_signs() {

@@ -1,12 +1,13 @@
 //! (E) Who we are at OpenBao: the AppRole login and its token, renewed in time; or a token that something else keeps
 //! fresh in a file. The files are read anew each time they are wanted: what was rotated is used from there on.
 
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -143,8 +144,13 @@ async fn read(path: &Path) -> Result<Secret, StoreError> {
 
 fn read_now(path: &Path) -> Result<Secret, StoreError> {
     let unreadable = |error: std::io::Error| StoreError::Setup(format!("`{}` cannot be read: {error}", path.display()));
-    let file = File::open(path).map_err(unreadable)?;
+    // A pipe would wait for whoever writes to it.
+    let careful = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(careful).open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(unreadable(std::io::Error::other("it is not a regular file")));
+    }
     let owned = Owned { mode: about.mode(), uid: about.uid() };
     check_file(path, owned, rustix::process::geteuid().as_raw(), Readers::Group)?;
     let text = files::without_line_end(Secret::read_from(file, MOST_FILE_BYTES).map_err(unreadable)?);
@@ -157,4 +163,17 @@ fn not_text(path: &Path) -> StoreError {
         "`{}` holds no token or secret id: it is one line of text without spaces",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret-id");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert!(read_now(&path).unwrap_err().to_string().contains("not a regular file"));
+    }
 }

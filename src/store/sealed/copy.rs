@@ -116,7 +116,8 @@ impl Staged {
         match staged.and_then(|read| left.map(|()| read)) {
             Ok((id, changes, values)) => Ok(Self { lock, path, id, changes, values }),
             Err(why) => {
-                file::remove(&path)?;
+                // What stays is written over by the next restore.
+                let _ = file::remove(&path);
                 Err(of_backup(why, from, &path))
             }
         }

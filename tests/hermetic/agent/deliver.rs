@@ -364,6 +364,37 @@ async fn a_command_that_fails_or_hangs_is_tried_again_and_the_file_stays_new() {
 }
 
 #[tokio::test]
+async fn who_was_told_in_vain_is_told_when_a_reload_mends_it() {
+    let then = "then = { command = [\"/bin/sh\", \"-c\", \"exit 9; touch FOLDER/told\"] }\n";
+    let rig = raise(plan(&(KEY.to_owned() + then))).await;
+    comes_to(&rig, "key", "failing", "exit status: 9").await;
+    rig.reconfigure("exit 9; touch", "touch");
+    assert!(rig.run(&["reload"]).await.status.success());
+    eventually("it is told", || async { rig.path("told").exists().then_some(()) }).await;
+    comes_to(&rig, "key", "current", "").await;
+    let acts = acts(&rig, "key", "deliver");
+    let results: Vec<_> = (0..acts.len()).map(|nth| result(&acts, nth).1).collect();
+    assert_eq!(results, ["written", "unchanged"], "nothing else was new");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_taken_away_is_not_forgotten() {
+    let rig = raise(plan(KEY)).await;
+    let key = rig.path("out/key");
+    holds(&key, SECRET_VALUE).await;
+    let mode = |mode| fs::set_permissions(rig.path("out"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    rig.reconfigure("[deliver.key]\n", "[deliver.moved]\n");
+    rig.reconfigure("out/key", "other/moved");
+    assert!(rig.run(&["reload"]).await.status.success());
+    comes_to(&rig, "key", "failing", "could not be removed").await;
+    assert!(key.exists() && rig.said().contains("not only its owner may write in this folder"));
+    mode(0o755);
+    eventually("the file is gone", || async { (!key.exists()).then_some(()) }).await;
+    eventually("it is not shown", || async { status(&rig, "key").await.is_null().then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_delivery_is_said_by_check_with_its_place() {
     let entries = "[deliver.a]\nworkload = \"nobody\"\npath = \"relative\"\nsecret = \"none\"\nmode = \"0666\"\n\
                    [deliver.b]\nworkload = \"checkout\"\npath = \"FOLDER/out/b\"\n\

@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncBufReadExt;
 use tokio::process::{Child, Command};
 
 use super::rig::{Plan, Rig, SECRET_VALUE};
@@ -217,6 +218,32 @@ async fn a_program_is_restarted_as_soon_as_a_secret_is_another() {
     signal(&child, Signal::TERM);
     let output = within(child.wait_with_output()).await.unwrap();
     assert_eq!((output.status.code(), exec.left()), (Some(9), 0));
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_written_is_written_when_it_can_be() {
+    let rig = Plan::with_a_secret().raise_with_a_secret().await;
+    let (folder, placed) = (rig.path("folder"), rig.path("folder/key"));
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(&folder).unwrap();
+    mode(0o700);
+    let file = format!("{}=secret:api-key", placed.display());
+    let script = format!(
+        "trap 'cat {} >> $OUT; echo >> $OUT' HUP; echo ready > $OUT; while kill -0 $PPID; do sleep 0.05; done",
+        placed.display()
+    );
+    let mut exec = exec(&rig, &["--on-change", "signal:HUP", "--file", &file], &script);
+    let mut child = exec.start();
+    wrote(&rig, "ready\n").await;
+    mode(0o777);
+    assert_eq!(rig.operate("PUT", "/secrets/api-key", "second").await.status, 200);
+    let mut said = tokio::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = within(said.next_line()).await.unwrap().unwrap();
+    assert!(said.contains("not only its owner may write"), "{said}");
+    assert_eq!(fs::read_to_string(&placed).unwrap(), SECRET_VALUE, "the old one stands");
+    mode(0o700);
+    wrote(&rig, "ready\nsecond\n").await;
+    signal(&child, Signal::KILL);
 }
 
 #[tokio::test]

@@ -119,6 +119,22 @@ async fn a_file_that_others_can_read_is_refused_by_files_too() {
 }
 
 #[tokio::test]
+async fn a_folder_on_the_way_that_others_can_write_is_refused() {
+    let folder = folder();
+    write(folder.path(), "a/b/key", "v");
+    assert_eq!(read(folder.path(), "a/b/key").await.unwrap(), b"v");
+    for (open, refused) in [("a", true), ("a/b", true), ("a/c", false)] {
+        let open = folder.path().join(open);
+        fs::create_dir_all(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let named = format!("chmod go-w {}", open.display());
+        let read = read(folder.path(), "a/b/key").await;
+        assert_eq!(read.is_err_and(|why| why.to_string().contains(&named)), refused, "{named}");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_file_or_too_long_or_empty_is_refused() {
     let folder = folder();
     write(folder.path(), "longest", "v".repeat(MOST_VALUE_BYTES) + "\n");

@@ -191,10 +191,16 @@ impl Reader<'_> {
                 None
             }
         }?;
-        let slots = match &value {
+        let slots: Vec<_> = match &value {
             Serve::Text(text) => text.slots().collect(),
             Serve::Json(tree) => tree.slots(),
         };
+        let mut replies = slots.iter().filter(|slot| slot.what == What::Reply).peekable();
+        if replies.peek().is_some() && replies.all(|slot| Some(&slot.part) == id.as_ref()) {
+            let what =
+                format!("`{at}.id` is all that is secret of the value: an id stands in notes, records and the log");
+            self.fault(&format!("{at}.id"), what, Some("name what the service calls the credential".into()));
+        }
         let speaks: &[What] =
             if id.is_some() { &[What::Reply, What::Id, What::Label] } else { &[What::Reply, What::Label] };
         self.only(&at, slots, speaks);
