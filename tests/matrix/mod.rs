@@ -1,8 +1,8 @@
 //! The kill matrix: every step of a rotation × what can go wrong with it, at a far side that a test brings.
 //!
 //! A *crash* is the engine's whole memory lost at that point: its future is dropped, and another engine is made over the
-//! same store and log, as the next start does. Nothing else of a rotation lives in the process. (That the store itself
-//! survives a kill -9 at each of its system calls is tested with the store.)
+//! same store and log, as the next start does. Nothing else of a rotation lives in the process. (A kill -9 of the process at
+//! each system call of a rotation is tested with `random`, in `tests/hermetic/rotation/killed.rs`.)
 
 use std::fmt;
 use std::path::Path;
@@ -122,17 +122,17 @@ pub(crate) struct House {
 impl House {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let house = Self::at(folder.path());
+        let house = Self::at(folder.path(), Durability::Os);
         Self { _folder: Some(folder), ..house }
     }
 
     /// The house that stands in `folder`, built where there is none.
-    pub(crate) fn at(folder: &Path) -> Self {
+    pub(crate) fn at(folder: &Path, durability: Durability) -> Self {
         let path = folder.join("store.db");
         let lock = Locked::take(&path).unwrap();
         let key = KeySource::File { path: folder.join("store.key"), make: true };
         let store = SealedStore::open(lock, key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
-        let journal = journal(&folder.join("audit"));
+        let journal = journal_by(&folder.join("audit"), Arc::new(SystemClock), durability);
         Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: None }
     }
 
@@ -495,18 +495,13 @@ impl Store for TrappedStore {
 
 /// A log in `dir`.
 pub(crate) fn journal(dir: &Path) -> Journal {
-    journal_by(dir, Arc::new(SystemClock))
+    journal_by(dir, Arc::new(SystemClock), Durability::Os)
 }
 
-/// The same, by another clock.
-pub(crate) fn journal_by(dir: &Path, clock: Arc<dyn Clock>) -> Journal {
+/// The same, by another clock, as durable as it is asked to be.
+pub(crate) fn journal_by(dir: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Journal {
     std::fs::create_dir_all(dir).unwrap();
-    let settings = audit::Settings {
-        dir: dir.to_owned(),
-        durability: Durability::Os,
-        segment_bytes: 1 << 24,
-        reserve_bytes: 4_096,
-    };
+    let settings = audit::Settings { dir: dir.to_owned(), durability, segment_bytes: 1 << 24, reserve_bytes: 4_096 };
     let start = Start {
         log: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
         agent: "host-7",
