@@ -109,7 +109,7 @@ fn a_kill_at_any_call_of_a_rotation_is_finished_or_undone() {
     let template = tempfile::tempdir().unwrap();
     let before = in_one_life(comes_to_rest(template.path(), "at first"));
     // Its log closes by itself, a little later.
-    flock(&File::open(template.path().join("audit/lock")).unwrap(), FlockOperation::LockExclusive).unwrap();
+    flock(File::open(template.path().join("audit/lock")).unwrap(), FlockOperation::LockExclusive).unwrap();
     let (left, kills) = (Mutex::new(points(template.path())), Mutex::new(BTreeMap::<_, Kills>::new()));
     let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     std::thread::scope(|scope| {
