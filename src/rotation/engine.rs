@@ -334,18 +334,24 @@ impl Engine {
         self.lock().get(secret)?.shown().due
     }
 
-    /// The entry that is rotated at `place`, if a version that a rotation made is unfinished there: Pending, or Previous and
-    /// not ended yet. What is put over it would be forgotten, and work on at the far side.
-    pub async fn unfinished_at(&self, place: &Place) -> Option<Name> {
+    /// The entry that is rotated at `place`, if a version that is the rotation's to end is unfinished there: Pending, or
+    /// Previous and not ended yet. What is put over it would be forgotten, and work on at the far side.
+    ///
+    /// # Errors
+    /// The store's: whether one is unfinished cannot be said then.
+    pub async fn unfinished_at(&self, place: &Place) -> Result<Option<Name>, StoreError> {
         let here = |it: &&Arc<Turning>| {
             let there = &it.rotation.place;
             (&there.store_name, &there.name) == (&place.store_name, &place.name)
         };
-        let it = self.lock().values().find(here).cloned()?;
-        let versions = self.versions(&it).await.ok()?;
+        let Some(it) = self.lock().values().find(here).cloned() else { return Ok(None) };
+        let versions = self.versions(&it).await?;
+        let Plan { overlap, exclusive, .. } = it.rotation.plan;
         let ours = |stage| versions.at(stage).is_some_and(is_ours);
-        let works_on = it.rotation.plan.overlap == Overlap::Two && ours(Stage::Previous);
-        (ours(Stage::Pending) || works_on).then(|| it.rotation.name.clone())
+        // What was made by hand and replaced by a rotation is to be ended, too, where nobody else makes any.
+        let by_hand = exclusive && ours(Stage::Current) && versions.at(Stage::Previous).is_some();
+        let works_on = overlap == Overlap::Two && (ours(Stage::Previous) || by_hand);
+        Ok((ours(Stage::Pending) || works_on).then(|| it.rotation.name.clone()))
     }
 
     /// How every rotation stands, by name.

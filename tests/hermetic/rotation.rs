@@ -149,6 +149,20 @@ async fn where_the_log_cannot_be_read_somebody_is_supposed_to_hold_the_former_ve
 }
 
 #[tokio::test]
+async fn what_was_put_by_hand_is_unfinished_until_it_is_ended_where_it_is_ours_to_end() {
+    for exclusive in [true, false] {
+        let (house, subject) = (matrix::House::new(), FarSide::subject(Overlap::Two, Invents::Us, false));
+        house.put(b"by hand").await;
+        let plan = Plan { grace: Duration::from_secs(3_600), exclusive, ..subject.plan() };
+        let engine = house.engine_by(plan, Arc::clone(&subject.rotator), house.store.clone());
+        assert_eq!(engine.unfinished_at(&house.place()).await.unwrap(), None);
+        engine.rotate(&house.name(), false).await.unwrap();
+        let unfinished = engine.unfinished_at(&house.place()).await.unwrap();
+        assert_eq!(unfinished, exclusive.then(|| house.name()), "{:?}", engine.status());
+    }
+}
+
+#[tokio::test]
 async fn two_values_of_our_own_survive_everything() {
     matrix::holds(&FarSide::subject(Overlap::Two, Invents::Us, false)).await;
 }
