@@ -261,7 +261,6 @@ impl Agent {
         background.spawn(kept::keep_ahead(Arc::clone(broker.kept())));
         background.spawn(keep_delivered(deliverer));
         background.spawn(tell_of_changes(Arc::clone(&broker)));
-        rotation.wait_for_recall();
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));
         background.spawn(keep_turning(rotation));
         Ok(Self { broker, journal, drain, serving, background, warnings })

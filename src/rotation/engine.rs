@@ -5,11 +5,9 @@ mod acts;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -136,12 +134,14 @@ pub struct Engine {
     us: Box<str>,
     /// Who holds what.
     pub holders: Holders,
-    /// Whether it is still being read in the log who held what before this start: until then somebody is supposed to.
-    recalling: AtomicBool,
+    /// Told when a former version waits for [`Self::recall`].
+    recall: Notify,
     told: Told,
     /// What was done, by act; what was done in vain is counted as `ACT_failed`.
     pub acts: Tally<12>,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
+    /// Of all rotations there ever were: one that is taken out may be at its last step, and come back before that ends.
+    memories: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<Memory>>>>,
     changed: Notify,
 }
 
@@ -202,56 +202,46 @@ impl Engine {
     /// An engine without rotations; `us` names it to others that share a store.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
-        let (holders, recalling, turning, changed) = Default::default();
+        let (holders, recall, turning, memories, changed) = Default::default();
         let acts = Tally::of(ACTS);
-        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed }
+        Self { journal, clock, random, us: us.into(), holders, recall, told, acts, turning, memories, changed }
     }
 
-    /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
-    /// served; until it has, no former version is ended, and a store that is down is asked again. Where `recall` cannot say,
-    /// somebody is supposed to hold it.
+    /// Comes to its end when a former version waits for [`Self::recall`].
+    pub async fn recall_wanted(&self) {
+        self.recall.notified().await;
+    }
+
+    /// Reads with `recall` who was handed a former version before its holders were watched, as before this start, and since
+    /// when it was served; until it has, it is not ended. Where `recall` cannot say, somebody is supposed to hold it.
     pub async fn recall<F>(&self, recall: impl Fn(Name, VersionId, Wall) -> F)
     where
         F: Future<Output = Option<Vec<Name>>>,
     {
         let turning: Vec<_> = self.lock().values().cloned().collect();
-        join_all(turning.iter().map(|it| self.recall_one(it, &recall))).await;
-        self.recalling.store(false, Ordering::Release);
-        self.changed.notify_one();
-    }
-
-    async fn recall_one<F>(&self, it: &Turning, recall: &impl Fn(Name, VersionId, Wall) -> F)
-    where
-        F: Future<Output = Option<Vec<Name>>>,
-    {
-        let versions = loop {
-            match self.versions(it).await {
-                Ok(versions) => break versions,
-                Err(_) => tokio::time::sleep(LOOK_FOR_READERS).await,
+        for it in turning {
+            let (name, Some(version)) = (&it.rotation.name, it.shown().previous.clone()) else { continue };
+            let Some(since) = self.holders.not_recalled(name, &version) else { continue };
+            match recall(name.clone(), version.clone(), since).await {
+                Some(workloads) => {
+                    workloads.into_iter().for_each(|workload| self.holders.suppose(name, workload, version.clone()));
+                }
+                None => self.holders.suppose_somebody(name, version.clone()),
             }
-        };
-        let Some(previous) = versions.at(Stage::Previous) else { return };
-        let (name, version) = (&it.rotation.name, &previous.id);
-        match recall(name.clone(), version.clone(), since(previous)).await {
-            Some(workloads) => {
-                workloads.into_iter().for_each(|workload| self.holders.suppose(name, workload, version.clone()));
-            }
-            None => self.holders.suppose_somebody(name, version.clone()),
+            self.holders.recalled(name, &version);
+            look_again(&it.shown);
         }
-    }
-
-    /// Nothing is ended before [`Self::recall`] has come to its end.
-    pub fn wait_for_recall(&self) {
-        self.recalling.store(true, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// From here on these are the rotations. One that is under way goes on where it stands.
     pub fn keep(&self, rotations: Vec<Rotation>) {
         let mut turning = self.lock();
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = BTreeMap::new();
         for rotation in rotations {
-            let before = turning.remove(&rotation.name);
-            let (memory, shown) = before.map(|it| (Arc::clone(&it.memory), Arc::clone(&it.shown))).unwrap_or_default();
+            let memory = Arc::clone(memories.entry(rotation.name.clone()).or_default());
+            let shown = turning.get(&rotation.name).map(|it| Arc::clone(&it.shown)).unwrap_or_default();
             look_again(&shown);
             kept.insert(rotation.name.clone(), Arc::new(Turning { rotation, memory, shown }));
         }
@@ -465,9 +455,11 @@ impl Engine {
         if let Some(ours) = ours.filter(|_| probe.attempt.is_none()) {
             (probe.attempt, memory.found) = (Some(ours.attempt.clone()), true);
         }
+        let served = [versions.at(Stage::Current), previous].into_iter().flatten();
+        self.holders.looked(&rotation.name, served.map(|version| (version.id.clone(), since(version))));
         probe.held = previous.is_some_and(|version| {
             let (holders, more) = self.holders.of(&rotation.name, &version.id);
-            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
+            more || !holders.is_empty()
         });
         let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
         (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
@@ -477,6 +469,9 @@ impl Engine {
         (shown.due, shown.current) = (scheduled, current);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
+        if previous.is_some_and(|version| self.holders.not_recalled(&rotation.name, &version.id).is_some()) {
+            self.recall.notify_one();
+        }
         step(versions, &memory.probe, &plan, now)
     }
 

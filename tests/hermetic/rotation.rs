@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bursar::crypto::SystemRandom;
 use bursar::rotation::{
-    Created, Ended, Engine, FarId, Found, Held, Invents, Label, Overlap, Plan, Rotator, Trouble, random::Alphabet,
-    random::RandomText,
+    Created, Ended, Engine, FarId, Found, Held, Holder, Invents, Label, Overlap, Plan, Rotator, Trouble,
+    random::Alphabet, random::RandomText,
 };
 use bursar::secret::Secret;
 use futures_util::FutureExt;
@@ -125,7 +125,6 @@ async fn restarted() -> (matrix::House, Arc<Engine>) {
     house.recover(&subject).await;
     let plan = Plan { uptake_deadline: Duration::from_secs(3_600), ..subject.plan() };
     let engine = house.engine_by(plan, Arc::clone(&subject.rotator), house.store.clone());
-    engine.wait_for_recall();
     let status = engine.rotate(&house.name(), true).await.unwrap();
     assert!(status.previous.is_some(), "it is not ended before the log was read: {status:?}");
     (house, engine)
@@ -146,6 +145,27 @@ async fn where_the_log_cannot_be_read_somebody_is_supposed_to_hold_the_former_ve
     engine.turn_all().await;
     let status = engine.status().remove(0);
     assert_eq!(status.waiting_for.as_deref(), Some("readers that hold the former version"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_taken_out_and_put_back_ends_nothing_that_may_be_held() {
+    let (house, subject) = (matrix::House::new(), FarSide::subject(Overlap::Two, Invents::Us, false));
+    let plan = Plan { uptake_deadline: Duration::from_secs(3_600), ..subject.plan() };
+    let engine = house.engine_by(plan.clone(), Arc::clone(&subject.rotator), house.store.clone());
+    engine.turn_all().await;
+    let held = |version| Holder { workload: "checkout".parse().unwrap(), pid: Some(7), version };
+    engine.took(&house.name(), held(house.current().await.0), Box::new(|| true));
+    let waits = engine.rotate(&house.name(), true).await.unwrap();
+    assert_eq!(waits.holders, ["checkout (process 7)"]);
+
+    engine.keep(Vec::new());
+    engine.keep(vec![house.rotation(plan, Arc::clone(&subject.rotator), house.store.clone())]);
+    engine.turn_all().await;
+    let status = engine.status().remove(0);
+    assert_eq!(status.waiting_for.as_deref(), Some("readers that hold the former version"), "{status:?}");
+    engine.recall(|_, _, _| async { Some(Vec::new()) }).await;
+    engine.turn_all().await;
+    assert_eq!(engine.status()[0].previous, None);
 }
 
 #[tokio::test]

@@ -143,12 +143,16 @@ impl House {
 
     /// An engine that has just started, over `store`, by `plan`.
     pub(crate) fn engine_by(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
-        let place = Place { store, ..self.place() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
-        let (name, schedule) = (self.name(), Schedule::default());
-        engine.keep(vec![Rotation { name, place, plan, schedule, rotator }]);
+        engine.keep(vec![self.rotation(plan, rotator, store)]);
         Arc::new(engine)
+    }
+
+    /// The rotation of its secret, whenever an operator asks for it.
+    pub(crate) fn rotation(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Rotation {
+        let (name, schedule) = (self.name(), Schedule::default());
+        Rotation { name, place: Place { store, ..self.place() }, plan, schedule, rotator }
     }
 
     pub(crate) fn name(&self) -> Name {

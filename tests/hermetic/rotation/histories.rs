@@ -580,10 +580,14 @@ fn engine(
     journal: &Journal,
     gate: &Arc<Gate>,
 ) -> Arc<Engine> {
-    let place = place(stage, name, gate);
     let told = Box::new(|_: &Name, _: &Happened| {});
     let engine =
         Engine::new(journal.clone(), Arc::<ManualClock>::clone(&stage.clock), Arc::new(SystemRandom), us, told);
+    engine.keep(vec![rotation(stage, far, name, gate)]);
+    Arc::new(engine)
+}
+
+fn rotation(stage: &Ground, far: &Arc<FarSide>, name: &StoredName, gate: &Arc<Gate>) -> Rotation {
     let two = far.overlap == Overlap::Two;
     let plan = Plan {
         overlap: far.overlap,
@@ -595,8 +599,7 @@ fn engine(
     };
     let schedule = Schedule { every: Some(EVERY), ..Schedule::default() };
     let rotator = Arc::new(GatedRotator(Arc::clone(far), Arc::clone(gate)));
-    engine.keep(vec![Rotation { name: key(), place, plan, schedule, rotator }]);
-    Arc::new(engine)
+    Rotation { name: key(), place: place(stage, name, gate), plan, schedule, rotator }
 }
 
 fn any_history_holds(overlap: Overlap, invents: Invents) {
@@ -635,6 +638,25 @@ fn whatever_happens_the_one_value_of_our_own_holds() {
 #[test]
 fn whatever_happens_two_values_of_a_far_side_that_invents_hold() {
     any_history_holds(Overlap::Two, Invents::FarSide);
+}
+
+#[test]
+fn a_rotation_that_is_put_back_while_it_is_at_its_last_step_begins_no_other() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut history = History::new(&ground, Overlap::Two, Invents::FarSide);
+    runtime.block_on(async {
+        // At the first call to the far side after its reservation.
+        history.make(&Move::Turn(0, vec![(4, Fault::Sleeps)])).await;
+        let (before, far) = (history.versions().await, history.far());
+        let Agent { gate, engine, asleep, .. } = &history.agents[0];
+        assert!(asleep.is_some() && before.at(Stage::Pending).is_some(), "{before:?}");
+        engine.keep(Vec::new());
+        engine.keep(vec![rotation(&ground, &history.far, &history.name, gate)]);
+        engine.turn_all().await;
+        assert_eq!((history.versions().await, history.far()), (before, far), "two are at it");
+        history.ends_well().await;
+    });
 }
 
 #[test]
