@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     ReplyLost,
     /// The process dies when the act has taken place, before its outcome is recorded.
     KilledAfter,
+    /// The far side has just stopped; it is no cell of its own.
+    Stopped,
 }
 
 impl Fault {
@@ -193,19 +195,23 @@ impl House {
 
     /// Lets a new engine finish or undo whatever was left.
     pub(crate) async fn recover(&self, subject: &Subject) -> Status {
-        let engine = self.engine(subject, Arc::clone(&subject.rotator), self.store.clone());
-        let turning = tokio::spawn(keep_turning(Arc::clone(&engine)));
-        let began = Instant::now();
-        let status = loop {
-            let status = engine.status().remove(0);
-            if status.state == State::Idle || began.elapsed() > RECOVERY {
-                break status;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        turning.abort();
-        status
+        come_to_rest(&self.engine(subject, Arc::clone(&subject.rotator), self.store.clone())).await
     }
+}
+
+/// Lets it do what is due, as it becomes due.
+async fn come_to_rest(engine: &Arc<Engine>) -> Status {
+    let turning = tokio::spawn(keep_turning(Arc::clone(engine)));
+    let began = Instant::now();
+    let status = loop {
+        let status = engine.status().remove(0);
+        if status.state == State::Idle || began.elapsed() > RECOVERY {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    turning.abort();
+    status
 }
 
 /// Runs every cell, prints the table, and fails with all cells that do not hold.
@@ -267,11 +273,38 @@ impl fmt::Display for Cell {
     }
 }
 
+/// Does something to the far side.
+pub(crate) type Switch = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The far side stops in the middle of a rotation: it fails, and is tried again later; what was served works when the far
+/// side is back, and then the rotation comes to its end.
+pub(crate) async fn outlives_an_outage(subject: &Subject, stop: Switch, start: Switch) {
+    let (house, name) = (House::new(), "key".parse().unwrap());
+    house.recover(subject).await;
+    for at in [At::Set, At::Test, At::Promote] {
+        let (before, former) = house.current().await;
+        let (rotator, store, trap) = trapped(&house, subject, at, Fault::Stopped, Arc::clone(&stop));
+        let engine = house.engine(subject, rotator, store);
+        let failed = engine.rotate(&name, true).await;
+        let status = engine.status().remove(0);
+        assert!(failed.is_err() && trap.has_struck(), "{at:?}: {status:?}");
+        assert_eq!((status.state, status.failures), (State::Failing, 1), "{at:?}: {status:?}");
+        let (current, _) = house.current().await;
+        assert_eq!(current == before, at != At::Promote, "{at:?}: {status:?}");
+        start().await;
+        assert!((subject.works)(former.clone()).await, "{at:?}: what was served works no more");
+        // By itself, which is some seconds later, or by the next start.
+        let status = if at == At::Test { come_to_rest(&engine).await } else { house.recover(subject).await };
+        let (after, value) = house.current().await;
+        assert!(status.state == State::Idle && after != before, "{at:?}: {status:?}");
+        assert!((subject.works)(value).await && !(subject.works)(former).await, "{at:?}: {status:?}");
+        println!("{}: stopped before {at:?}, finished when it was back", subject.rotator.kind());
+    }
+}
+
 async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<Cell, String> {
     let (before, _) = house.current().await;
-    let trap = Arc::new(Trap { armed: Mutex::new(Some((at, fault))), killed: Notify::new() });
-    let rotator = Arc::new(TrappedRotator { inner: Arc::clone(&subject.rotator), trap: Arc::clone(&trap) });
-    let store = Arc::new(TrappedStore { inner: house.store.clone(), trap: Arc::clone(&trap) });
+    let (rotator, store, trap) = trapped(house, subject, at, fault, Arc::new(|| async {}.boxed()));
     let engine = house.engine(subject, rotator, store);
     let name = house.name();
     let went = tokio::select! {
@@ -279,7 +312,7 @@ async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<
         () = trap.killed.notified() => None,
     };
     drop(engine);
-    if trap.armed.lock().unwrap().is_some() {
+    if !trap.has_struck() {
         return Err(format!("the step was not reached: {went:?}"));
     }
     // Where the far side invents the only value, a crash may leave it unknown until the next start has made another.
@@ -343,9 +376,28 @@ async fn any_works(house: &House, subject: &Subject) -> bool {
 struct Trap {
     armed: Mutex<Option<(At, Fault)>>,
     killed: Notify,
+    stop: Switch,
+}
+
+/// The far side and the store, as who meets `fault` there sees them.
+fn trapped(
+    house: &House,
+    subject: &Subject,
+    at: At,
+    fault: Fault,
+    stop: Switch,
+) -> (Arc<dyn Rotator>, Arc<dyn Store>, Arc<Trap>) {
+    let trap = Arc::new(Trap { armed: Mutex::new(Some((at, fault))), killed: Notify::new(), stop });
+    let rotator = TrappedRotator { inner: Arc::clone(&subject.rotator), trap: Arc::clone(&trap) };
+    let store = TrappedStore { inner: house.store.clone(), trap: Arc::clone(&trap) };
+    (Arc::new(rotator), Arc::new(store), trap)
 }
 
 impl Trap {
+    fn has_struck(&self) -> bool {
+        self.armed.lock().unwrap().is_none()
+    }
+
     async fn around<T, E>(&self, at: At, doing: BoxFuture<'_, Result<T, E>>, error: impl Fn() -> E) -> Result<T, E> {
         let fault = {
             let mut armed = self.armed.lock().unwrap();
@@ -368,6 +420,10 @@ impl Trap {
             Some(Fault::KilledAfter) => {
                 let _ = doing.await;
                 self.kill().await
+            }
+            Some(Fault::Stopped) => {
+                (self.stop)().await;
+                doing.await
             }
         }
     }
