@@ -4,7 +4,7 @@
 //! [--build NAME,PROGRAM]… [--peer NAME,ADDRESS,REQUEST-FILE,PID]…`
 //!
 //! `--build` takes another build of bursar into the run, so that a change can be seen beside what it changes;
-//! `--peer` takes another program's agent that is already running.
+//! `--peer` takes another program's agent that is already running; `benches/peers` starts those that S2 names.
 //!
 //! In every round each server is driven in turn with the same connections, and its figures are divided by those
 //! that the floors had in that round: the machine is noisy, and what slows a round slows it for all.
@@ -63,6 +63,7 @@ fn main() {
             rustix::fs::sync();
         }
         report(connections, &servers, &rounds, &syncs);
+        beside(&servers[..servers.len() - plan.peers.len()], &servers, &rounds);
     }
 }
 
@@ -210,6 +211,30 @@ fn report(connections: usize, servers: &[Server], rounds: &[Vec<Cell>], syncs: &
             format!("{:.2}", median(against(0, |cell| cell.p99))),
         ]);
     }
+    print_table(&rows);
+}
+
+/// How each of `ours` but the floors does beside each peer that comes after them.
+fn beside(ours: &[Server], servers: &[Server], rounds: &[Vec<Cell>]) {
+    if ours.len() == servers.len() {
+        return;
+    }
+    let mut rows = vec![["server", "beside", "× req/s (least–most)", "× p99"].map(str::to_owned).to_vec()];
+    for (nth, one) in ours.iter().enumerate().skip(2) {
+        for (peer, other) in servers.iter().enumerate().skip(ours.len()) {
+            let ratio = |figure: fn(&Cell) -> f64| {
+                rounds.iter().map(|round| figure(&round[nth]) / figure(&round[peer])).collect::<Vec<_>>()
+            };
+            let (speed, p99) = (ratio(|cell| cell.per_second), ratio(|cell| cell.p99));
+            rows.push(vec![
+                one.name.clone(),
+                other.name.clone(),
+                format!("{:.2} ({:.2}–{:.2})", median(speed.clone()), least(&speed), most_of(&speed)),
+                format!("{:.2}", median(p99)),
+            ]);
+        }
+    }
+    println!();
     print_table(&rows);
 }
 

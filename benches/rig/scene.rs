@@ -59,7 +59,8 @@ impl Scene {
         notify.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let scene = Self { program: program.to_owned(), dir, sockets, notify, rules };
         scene.write(&Policies::of(rules), durability, issuer);
-        scene.put_secret();
+        scene.put("client", b"the-client-secret-of-the-bench");
+        scene.put("key", &[b'v'; 1500]);
         scene
     }
 
@@ -92,14 +93,14 @@ impl Scene {
             "[agent]\nsocket = {socket:?}\nadmin_socket = {admin:?}\nstate_dir = \"state\"\npolicies = \"policies\"\n\n\
              [audit]\ndir = \"audit\"\ndurability = \"{durability}\"\n\n\
              [limits]\nconnections = 10000\nconnections_per_uid = 10000\nmints_per_workload = \"off\"\n\n\
-             [store.local]\nkind = \"sealed\"\n\n[secret.key]\nstore = \"local\"\npath = \"client\"\n\n"
+             [store.local]\nkind = \"sealed\"\n\n[secret.key]\nstore = \"local\"\n\n"
         )
     }
 
-    fn put_secret(&self) {
-        let mut command = self.command(["secret", "put", "local/client"]);
+    fn put(&self, name: &str, value: &[u8]) {
+        let mut command = self.command(["secret", "put", &format!("local/{name}")]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(b"the-client-secret-of-the-bench").unwrap();
+        child.stdin.take().unwrap().write_all(value).unwrap();
         assert!(child.wait().unwrap().success(), "`bursar secret put` failed");
     }
 
