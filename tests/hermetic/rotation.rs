@@ -2,7 +2,7 @@
 //! one that invents the only value there is. The rotators themselves are tested at real servers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use bursar::secret::Secret;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::matrix::{self, Subject};
+use crate::matrix::{self, Subject, Switch};
 
 mod histories;
 mod killed;
@@ -31,17 +31,25 @@ struct FarSide {
     invents: Invents,
     tells: bool,
     held: Arc<Mutex<Credentials>>,
+    is_down: Arc<AtomicBool>,
 }
 
 impl FarSide {
     fn subject(overlap: Overlap, invents: Invents, tells: bool) -> Subject {
-        let held = Arc::default();
-        let far = Self { overlap, invents, tells, held: Arc::clone(&held) };
+        Self { overlap, invents, tells, held: Arc::default(), is_down: Arc::default() }.into_subject()
+    }
+
+    fn into_subject(self) -> Subject {
+        let held = Arc::clone(&self.held);
         let works = move |value: Vec<u8>| {
             let works = held.lock().unwrap().values().any(|(_, one)| *one == value);
             async move { works }.boxed()
         };
-        Subject { rotator: Arc::new(far), exclusive: true, first: None, works: Arc::new(works) }
+        Subject { rotator: Arc::new(self), exclusive: true, first: None, works: Arc::new(works) }
+    }
+
+    fn answers(&self) -> Result<(), Trouble> {
+        if self.is_down.load(Ordering::Relaxed) { Err(Trouble::Unavailable("it is down".into())) } else { Ok(()) }
     }
 
     fn accept(&self, label: &str, value: &[u8]) -> u32 {
@@ -74,18 +82,21 @@ impl Rotator for FarSide {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Option<Vec<Found>>, Trouble>> {
-        let held = self.held.lock().unwrap();
-        let found = |(id, (label, _)): (&u32, &(String, Vec<u8>))| Found {
-            far_id: id.to_string().parse().unwrap(),
-            label: Label::in_text(label),
-        };
-        let found = held.iter().map(found).collect();
-        let told = self.tells.then_some(found);
-        async { Ok(told) }.boxed()
+        async {
+            self.answers()?;
+            let held = self.held.lock().unwrap();
+            let found = |(id, (label, _)): (&u32, &(String, Vec<u8>))| Found {
+                far_id: id.to_string().parse().unwrap(),
+                label: Label::in_text(label),
+            };
+            Ok(self.tells.then(|| held.iter().map(found).collect()))
+        }
+        .boxed()
     }
 
     fn create<'a>(&'a self, label: &'a Label, _: Option<&'a Held>) -> BoxFuture<'a, Result<Created, Trouble>> {
         async move {
+            self.answers()?;
             let value = RandomText::new(Alphabet::Hex, 16, Arc::new(SystemRandom)).make()?;
             let far_id = match self.invents {
                 Invents::Us => None,
@@ -98,6 +109,7 @@ impl Rotator for FarSide {
 
     fn set<'a>(&'a self, new: &'a Held, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
+            self.answers()?;
             self.accept("", new.value.expose());
             Ok(())
         }
@@ -105,17 +117,24 @@ impl Rotator for FarSide {
     }
 
     fn test<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<bool, Trouble>> {
-        let works = self.held.lock().unwrap().values().any(|(_, one)| held.value.matches(one));
-        async move { Ok(works) }.boxed()
+        async move {
+            self.answers()?;
+            Ok(self.held.lock().unwrap().values().any(|(_, one)| held.value.matches(one)))
+        }
+        .boxed()
     }
 
     fn revoke<'a>(&'a self, ended: &'a Ended, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
-        let is_it = |id: &u32, value: &[u8]| {
-            ended.far_id.as_ref().is_some_and(|far_id| far_id.as_str() == id.to_string())
-                || ended.value.as_deref().is_some_and(|ended: &Secret| ended.matches(value))
-        };
-        self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
-        async { Ok(()) }.boxed()
+        async move {
+            self.answers()?;
+            let is_it = |id: &u32, value: &[u8]| {
+                ended.far_id.as_ref().is_some_and(|far_id| far_id.as_str() == id.to_string())
+                    || ended.value.as_deref().is_some_and(|ended: &Secret| ended.matches(value))
+            };
+            self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
+            Ok(())
+        }
+        .boxed()
     }
 }
 
@@ -180,6 +199,21 @@ async fn what_was_put_by_hand_is_unfinished_until_it_is_ended_where_it_is_ours_t
         let unfinished = engine.unfinished_at(&house.place()).await.unwrap();
         assert_eq!(unfinished, exclusive.then(|| house.name()), "{:?}", engine.status());
     }
+}
+
+#[tokio::test]
+async fn a_far_side_that_stops_in_the_middle_keeps_what_is_served() {
+    let (held, is_down) = <(Arc<_>, Arc<AtomicBool>)>::default();
+    let switch = |to| -> Switch {
+        let is_down = Arc::clone(&is_down);
+        Arc::new(move || {
+            is_down.store(to, Ordering::Relaxed);
+            async {}.boxed()
+        })
+    };
+    let (stop, start) = (switch(true), switch(false));
+    let far = FarSide { overlap: Overlap::Two, invents: Invents::Us, tells: false, held, is_down };
+    matrix::outlives_an_outage(&far.into_subject(), stop, start).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! passed. Whatever happens, the invariant holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use bursar::audit::Journal;
 use bursar::name::{Name, StoredName};
@@ -343,7 +343,7 @@ struct History<'a> {
 
 impl<'a> History<'a> {
     fn new(stage: &'a Ground, overlap: Overlap, invents: Invents) -> Self {
-        let far = Arc::new(FarSide { overlap, invents, tells: true, held: Arc::default() });
+        let far = Arc::new(FarSide { overlap, invents, tells: true, held: Arc::default(), is_down: Arc::default() });
         let name: StoredName = format!("history/{}", stage.nth.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
         let agents = [0, 1].map(|nth| {
             let (gate, us) = (Arc::<Gate>::default(), ["a", "b"][nth]);
