@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod deliveries;
+mod lanes;
 mod offline;
 mod owner;
 mod providers;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -47,6 +49,7 @@ use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
+use lanes::Lanes;
 use providers::Providers;
 use rotations::Tools;
 use rules::{Reader, shelf_of};
@@ -68,6 +71,8 @@ pub struct Agent {
     serving: JoinSet<()>,
     background: JoinSet<()>,
     warnings: Vec<Fault>,
+    /// What was begun for a workload may still be needed while the agent drains.
+    _lanes: Lanes,
 }
 
 /// Why an agent does not start.
@@ -247,7 +252,8 @@ impl Agent {
             // Applications that use up every connection must not keep the operator out.
             operators: Admission::new(Shares::OPERATORS),
         });
-        let mut serving = serve_all(sockets, &shared, &scraped)?;
+        let lanes = Lanes::start().map_err(NotStarted::Runtime)?;
+        let mut serving = serve_all(sockets, &lanes, &shared, &scraped)?;
         if let Some(address) = read.settings.metrics {
             let listener = scrape::listen(address).and_then(TcpListener::from_std);
             let listener = listener.map_err(|error| NotStarted::Metrics { address, error })?;
@@ -263,7 +269,7 @@ impl Agent {
         background.spawn(tell_of_changes(Arc::clone(&broker)));
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));
         background.spawn(keep_turning(rotation));
-        Ok(Self { broker, journal, drain, serving, background, warnings })
+        Ok(Self { broker, journal, drain, serving, background, warnings, _lanes: lanes })
     }
 
     /// What should be said although it did not stand in the way.
@@ -298,21 +304,29 @@ async fn close(journal: &Journal, stores: &Stores, reason: &'static str) -> Resu
     journal.stop(reason).await.and(restated)
 }
 
-fn serve_all(sockets: Vec<Socket>, shared: &Shared, scraped: &Arc<scrape::Sources>) -> Result<JoinSet<()>, NotStarted> {
+/// Workloads are served on every lane, operators beside them: a flood of the former must not keep the latter waiting.
+fn serve_all(
+    sockets: Vec<Socket>,
+    lanes: &Lanes,
+    shared: &Shared,
+    scraped: &Arc<scrape::Sources>,
+) -> Result<JoinSet<()>, NotStarted> {
     let broker = || Arc::clone(&shared.broker);
     let (applications, operators) = (applications(broker()), operators(broker(), Arc::clone(scraped)));
-    let mut serving = JoinSet::new();
+    let (beside, mut serving) = (Handle::current(), JoinSet::new());
     for Socket { listener, role, workload, bound } in sockets {
-        let listener = UnixListener::from_std(listener).map_err(NotStarted::Runtime)?;
-        let router = match role {
-            Role::Workload => applications.clone(),
-            Role::Operator => operators.clone(),
+        let (runtimes, router, admission) = match role {
+            Role::Workload => (lanes.runtimes().collect(), &applications, &shared.admission),
+            Role::Operator => (vec![&beside], &operators, &scraped.operators),
         };
-        let mut shared = shared.clone();
-        if role == Role::Operator {
-            shared.admission = Arc::clone(&scraped.operators);
+        let bound = bound.map(Arc::new);
+        for runtime in runtimes {
+            let _within = runtime.enter();
+            let listener = listener.try_clone().and_then(UnixListener::from_std).map_err(NotStarted::Runtime)?;
+            let (bound, workload, router) = (bound.clone(), workload.clone(), router.clone());
+            let shared = Shared { admission: Arc::clone(admission), ..shared.clone() };
+            serving.spawn_on(serve(Listening { listener, bound, workload, role, router }, shared), runtime);
         }
-        serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }
     Ok(serving)
 }

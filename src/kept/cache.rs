@@ -49,7 +49,7 @@ impl Cache {
     pub(super) fn entry(&self, place: &Place, which: &Which) -> Arc<Entry> {
         let key = Key::of(place, which);
         let mut all = lock(&self.0);
-        if !all.contains_key(&key) && all.len() >= MOST_KEPT {
+        if all.len() >= MOST_KEPT && !all.contains_key(&key) {
             // Who was just given an entry has yet to take off from it: it stays.
             let free = all.iter().filter(|(_, entry)| Arc::strong_count(entry) == 1);
             let oldest = free.min_by_key(|(_, entry)| entry.used()).map(|(key, _)| key.clone());
