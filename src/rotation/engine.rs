@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
-    Waiting, is_ours, step,
+    ACT_TIMEOUT, Holder, Holders, Lives, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble, Waiting,
+    is_ours, is_unfinished, step,
 };
 use crate::audit::{Journal, NotDurable};
 use crate::crypto::Random;
@@ -324,8 +324,7 @@ impl Engine {
         self.lock().get(secret)?.shown().due
     }
 
-    /// The entry that is rotated at `place`, if a version that is the rotation's to end is unfinished there: Pending, or
-    /// Previous and not ended yet. What is put over it would be forgotten, and work on at the far side.
+    /// The entry that is rotated at `place`, if that is unfinished.
     ///
     /// # Errors
     /// The store's: whether one is unfinished cannot be said then.
@@ -337,11 +336,7 @@ impl Engine {
         let Some(it) = self.lock().values().find(here).cloned() else { return Ok(None) };
         let versions = self.versions(&it).await?;
         let Plan { overlap, exclusive, .. } = it.rotation.plan;
-        let ours = |stage| versions.at(stage).is_some_and(is_ours);
-        // What was made by hand and replaced by a rotation is to be ended, too, where nobody else makes any.
-        let by_hand = exclusive && ours(Stage::Current) && versions.at(Stage::Previous).is_some();
-        let works_on = overlap == Overlap::Two && (ours(Stage::Previous) || by_hand);
-        Ok((ours(Stage::Pending) || works_on).then(|| it.rotation.name.clone()))
+        Ok(is_unfinished(&versions, overlap, exclusive).then(|| it.rotation.name.clone()))
     }
 
     /// How every rotation stands, by name.

@@ -167,6 +167,24 @@ async fn after_a_restart_the_log_says_who_may_hold_the_former_version() {
 }
 
 #[tokio::test]
+async fn without_an_agent_nothing_is_put_over_an_unfinished_rotation_either() {
+    let mut rig = rotated().await;
+    until(&rig, "a first version", |it| it["state"] == "idle").await;
+    let (late, first) = Reader::of(&rig).await;
+    rotate(&rig, "rotate").await;
+    rig.kill().await;
+    let put = rig.run_with(&["secret", "put", "api-key"], "by hand").await;
+    let retired = rig.run(&["secret", "retire", "api-key", "--version", &first]).await;
+    for refused in [put, retired] {
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("its rotation is unfinished"), "{said}");
+    }
+    rig.start().await;
+    until(&rig, "what was", |it| it["previous"] == *first).await;
+    late.end().await;
+}
+
+#[tokio::test]
 async fn a_reload_that_takes_a_rotation_out_and_puts_it_back_forgets_no_reader() {
     let rig = rotated().await;
     until(&rig, "a first version", |it| it["state"] == "idle").await;
