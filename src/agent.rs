@@ -32,7 +32,8 @@ use crate::audit::keys::{self, Keys};
 use crate::audit::stores::NotAsKnown;
 use crate::audit::{self, AuditError, Journal, Mode, NotDurable, Start};
 use crate::broker::{Broker, Reread, tell_of_changes};
-use crate::config::{Read, Settings, meant};
+use crate::config::meant::{self, SecretRef};
+use crate::config::{Read, Settings};
 use crate::crypto::{Random, SystemRandom};
 use crate::deliver::{Deliverer, keep_delivered};
 use crate::fault::{Fault, Faults};
@@ -126,6 +127,8 @@ pub struct Rooms {
     pub shelf: Shelf,
     /// The log.
     pub journal: Journal,
+    /// Where the secrets stand that are rotated.
+    rotated: Vec<SecretRef>,
     keys: Keys,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -157,7 +160,9 @@ impl Rooms {
             journal.stop("refused").await.map_err(unwritable)?;
             return Err(stray.into());
         }
-        Ok(Self { shelf, journal, keys, clock, random })
+        let rotated = settings.secrets.values().filter(|secret| secret.rotation.is_some());
+        let rotated = rotated.map(|secret| secret.at.clone()).collect();
+        Ok(Self { shelf, journal, rotated, keys, clock, random })
     }
 
     /// Opens the log alone: for what is done on a store that may not open.
@@ -171,7 +176,7 @@ impl Rooms {
         let keys = keys::load_or_make(&settings.agent.state_dir, &*random)?;
         make_folder(&settings.audit.dir)?;
         let journal = open_journal(settings, &keys, None, Arc::clone(&clock))?;
-        Ok(Self { shelf: Shelf::default(), journal, keys, clock, random })
+        Ok(Self { shelf: Shelf::default(), journal, rotated: Vec::new(), keys, clock, random })
     }
 
     /// Records how the stores stand, and ends the log.
@@ -196,7 +201,7 @@ impl Agent {
         let rooms = Rooms::open(&read.settings, Some(&book), None).await?;
         let sockets = sockets::open(&read.settings.agent, inherited)?;
 
-        let Rooms { shelf, journal, keys, clock, random } = rooms;
+        let Rooms { shelf, journal, rotated: _, keys, clock, random } = rooms;
         let fingerprints = keys.current().clone();
         let mut background = JoinSet::new();
         let agent = read.settings.agent.id.as_ref().map_or_else(|| made_id(&keys), ToString::to_string);
@@ -267,7 +272,6 @@ impl Agent {
         background.spawn(kept::keep_ahead(Arc::clone(broker.kept())));
         background.spawn(keep_delivered(deliverer));
         background.spawn(tell_of_changes(Arc::clone(&broker)));
-        rotation.wait_for_recall();
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));
         background.spawn(keep_telling(Arc::clone(&rotation)));
         background.spawn(keep_turning(rotation));

@@ -11,8 +11,9 @@ use crate::audit::stores::Held;
 use crate::audit::{Actor, Effect, Intent, Noted, Outcome, OutcomeOf, Record, Standing, backwards};
 use crate::broker::{PUT_LEASE, standing};
 use crate::config::Settings;
-use crate::config::meant;
+use crate::config::meant::{self, SecretRef};
 use crate::name::Name;
+use crate::rotation::{Overlap, is_unfinished};
 use crate::secret::Secret;
 use crate::store::import::{self, Imported};
 use crate::store::key::KeySource;
@@ -36,6 +37,7 @@ impl Rooms {
     /// [`StoreError`]; [`StoreError::Unavailable`] also where the intent cannot be recorded, and nothing is done then.
     pub async fn put(&self, id: &SecretId, place: &Place, value: &Secret) -> Result<VersionId, StoreError> {
         let act = async {
+            self.not_rotating(place).await?;
             let attempt = Attempt::new(&*self.random).map_err(unavailable)?;
             let lease_ends = self.clock.now().wall + PUT_LEASE;
             store::put(&*place.store, &place.name, value, &attempt, lease_ends).await
@@ -66,9 +68,29 @@ impl Rooms {
     /// # Errors
     /// As [`Rooms::put`].
     pub async fn retire(&self, id: &SecretId, place: &Place, version: &VersionId) -> Result<(), StoreError> {
-        let act = store::retire(place, version);
+        let act = async {
+            self.not_rotating(place).await?;
+            store::retire(place, version).await
+        };
         let detail = |(): &()| version.to_string();
         self.carried_out(Effect::Retire { secret: id }, stand_of(place), act, done, detail).await
+    }
+
+    /// Nothing, unless a rotation of what stands there may be unfinished: its rotator is not asked how many values it accepts.
+    async fn not_rotating(&self, place: &Place) -> Result<(), StoreError> {
+        let here = |at: &SecretRef| (&at.store, &at.name) == (&place.store_name, &place.name);
+        if !self.rotated.iter().any(here) {
+            return Ok(());
+        }
+        match place.store.versions(&place.name).await {
+            Ok(versions) if is_unfinished(&versions, Overlap::Two, true) => Err(StoreError::Invalid(
+                "its rotation is unfinished, and its former version would work on, unknown: start the agent, and \
+                 `bursar rotations` shows what it waits for, `bursar revoke NAME` ends it now"
+                    .into(),
+            )),
+            Ok(_) | Err(StoreError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes the key of a store.

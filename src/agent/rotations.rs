@@ -125,7 +125,7 @@ fn admin(at: Option<&SecretRef>, shelf: &Shelf) -> Result<Option<Admin>, String>
     place.map(Admin::at).map(Some).ok_or_else(|| format!("there is no store `{}`", at.store))
 }
 
-/// Reads in the log of `dir` who was handed what of the former versions, for as long as that takes.
+/// Reads in the log of `dir` who was handed what of the former versions, whenever that is not known.
 pub(super) async fn recall(engine: Arc<rotation::Engine>, dir: PathBuf) {
     let read = |secret: Name, version: VersionId, since: Wall| {
         let dir = dir.clone();
@@ -134,15 +134,16 @@ pub(super) async fn recall(engine: Arc<rotation::Engine>, dir: PathBuf) {
             match looked.map_err(|error| error.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
                 Ok(workloads) => Some(workloads.into_iter().collect()),
                 Err(why) => {
-                    tracing::warn!(
-                        "who held a former version before this start is not known, so it is waited for: {why}"
-                    );
+                    tracing::warn!("who was handed a former version is not known, so it is waited for: {why}");
                     None
                 }
             }
         }
     };
-    engine.recall(read).await;
+    loop {
+        engine.recall_wanted().await;
+        engine.recall(&read).await;
+    }
 }
 
 /// The workloads to which the log says `version` was released since then.

@@ -272,7 +272,14 @@ impl<A: Asker> Case<'_, A> {
     /// on at the far side.
     pub(super) async fn not_rotating(&self, permit: &Permit, place: &Place) -> Result<(), Refused> {
         let Some(engine) = &self.broker.rotation else { return Ok(()) };
-        let Some(name) = engine.unfinished_at(place).await else { return Ok(()) };
+        let name = match engine.unfinished_at(place).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(name)) => name,
+            Err(error) => {
+                let detail = error.to_string();
+                return Err(self.refuse_permitted(permit, Why::Store(error), &detail).await);
+            }
+        };
         let what = format!(
             "the rotation of `{name}` is unfinished, and its former version would work on, unknown: `bursar rotations` shows \
              what it waits for, `bursar revoke {name}` ends it now"

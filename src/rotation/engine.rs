@@ -6,11 +6,9 @@ mod notices;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -20,8 +18,8 @@ pub use notices::keep_telling;
 
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Holder, Holders, LEAKED, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
-    Uptake, Waiting, is_ours, step,
+    ACT_TIMEOUT, Holder, Holders, LEAKED, Lives, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble, Uptake,
+    Waiting, is_ours, is_unfinished, step,
 };
 use crate::audit::{Journal, NotDurable};
 use crate::crypto::Random;
@@ -35,6 +33,8 @@ use crate::time::{Clock, Deadline, Wall};
 const TICK: Duration = Duration::from_secs(30);
 /// How often the store is looked at while nothing is expected.
 const LOOK: Duration = Duration::from_secs(3_600);
+/// The same, where readers of other agents are waited for.
+const LOOK_WITH_OTHERS: Duration = Duration::from_secs(200);
 /// How often readers are looked for that are waited for.
 const LOOK_FOR_READERS: Duration = Duration::from_secs(5);
 /// How long a rotation that failed is left alone.
@@ -143,12 +143,14 @@ pub struct Engine {
     us: Box<str>,
     /// Who holds what.
     pub holders: Holders,
-    /// Whether it is still being read in the log who held what before this start: until then somebody is supposed to.
-    recalling: AtomicBool,
+    /// Told when a former version waits for [`Self::recall`].
+    recall: Notify,
     told: Told,
     /// What was done, by act; what was done in vain is counted as `ACT_failed`.
     pub acts: Tally<12>,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
+    /// Of all rotations there ever were: one that is taken out may be at its last step, and come back before that ends.
+    memories: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<Memory>>>>,
     changed: Notify,
     /// Wakes who tells other agents when a version is handed out that nobody held, or it is known who held one before.
     handed: Notify,
@@ -217,61 +219,60 @@ impl Default for Shown {
     }
 }
 
+impl Shown {
+    /// Whether readers are waited for, and whether `version` is another than those of the last look.
+    fn at_a_read_of(&self, version: &VersionId) -> (bool, bool) {
+        let is_new =
+            self.current.as_ref().is_some_and(|(id, _)| id != version) && self.previous.as_ref() != Some(version);
+        (self.waiting == Some(Waiting::Readers), is_new)
+    }
+}
+
 impl Engine {
     /// An engine without rotations; `us` names it to others that share a store.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
-        let (holders, recalling, turning, changed, handed) = Default::default();
+        let (holders, recall, turning, memories, changed, handed) = Default::default();
         let acts = Tally::of(ACTS);
-        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed, handed }
+        Self { journal, clock, random, us: us.into(), holders, recall, told, acts, turning, memories, changed, handed }
     }
 
-    /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
-    /// served; until it has, no former version is ended, and a store that is down is asked again. Where `recall` cannot say,
-    /// somebody is supposed to hold it.
+    /// Comes to its end when a former version waits for [`Self::recall`].
+    pub async fn recall_wanted(&self) {
+        self.recall.notified().await;
+    }
+
+    /// Reads with `recall` who was handed a former version before its holders were watched, as before this start, and since
+    /// when it was served; until it has, it is not ended. Where `recall` cannot say, somebody is supposed to hold it.
     pub async fn recall<F>(&self, recall: impl Fn(Name, VersionId, Wall) -> F)
     where
         F: Future<Output = Option<Vec<Name>>>,
     {
         let turning: Vec<_> = self.lock().values().cloned().collect();
-        join_all(turning.iter().map(|it| self.recall_one(it, &recall))).await;
-        self.recalling.store(false, Ordering::Release);
+        for it in turning {
+            let (name, Some(version)) = (&it.rotation.name, it.shown().previous.clone()) else { continue };
+            let Some(since) = self.holders.not_recalled(name, &version) else { continue };
+            match recall(name.clone(), version.clone(), since).await {
+                Some(workloads) => {
+                    workloads.into_iter().for_each(|workload| self.holders.suppose(name, workload, version.clone()));
+                }
+                None => self.holders.suppose_somebody(name, version.clone()),
+            }
+            self.holders.recalled(name, &version);
+            look_again(&it.shown);
+        }
         self.changed.notify_one();
         self.handed.notify_one();
-    }
-
-    async fn recall_one<F>(&self, it: &Turning, recall: &impl Fn(Name, VersionId, Wall) -> F)
-    where
-        F: Future<Output = Option<Vec<Name>>>,
-    {
-        let versions = loop {
-            match self.versions(it).await {
-                Ok(versions) => break versions,
-                Err(_) => tokio::time::sleep(LOOK_FOR_READERS).await,
-            }
-        };
-        let Some(previous) = versions.at(Stage::Previous) else { return };
-        let (name, version) = (&it.rotation.name, &previous.id);
-        match recall(name.clone(), version.clone(), since(previous)).await {
-            Some(workloads) => {
-                workloads.into_iter().for_each(|workload| self.holders.suppose(name, workload, version.clone()));
-            }
-            None => self.holders.suppose_somebody(name, version.clone()),
-        }
-    }
-
-    /// Nothing is ended before [`Self::recall`] has come to its end.
-    pub fn wait_for_recall(&self) {
-        self.recalling.store(true, Ordering::Release);
     }
 
     /// From here on these are the rotations. One that is under way goes on where it stands.
     pub fn keep(&self, rotations: Vec<Rotation>) {
         let mut turning = self.lock();
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = BTreeMap::new();
         for rotation in rotations {
-            let before = turning.remove(&rotation.name);
-            let (memory, shown) = before.map(|it| (Arc::clone(&it.memory), Arc::clone(&it.shown))).unwrap_or_default();
+            let memory = Arc::clone(memories.entry(rotation.name.clone()).or_default());
+            let shown = turning.get(&rotation.name).map(|it| Arc::clone(&it.shown)).unwrap_or_default();
             look_again(&shown);
             // What was told is told once more: it may be of another place.
             let said = tokio::sync::Mutex::default();
@@ -344,14 +345,16 @@ impl Engine {
         Ok(steps.iter().map(|step| step.text(plan)).collect())
     }
 
-    /// A process was handed a version: it holds nothing that it was handed before, and who waits for that goes on.
+    /// A process was handed a version: it holds nothing that it was handed before, and who waits for that goes on. Of a
+    /// version that is new here another agent has been at work.
     pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
-        let is_first = self.holders.took(secret, holder, lives);
         let Some(it) = self.lock().get(secret).cloned() else { return };
+        let (waits, is_new) = it.shown().at_a_read_of(&holder.version);
+        let is_first = self.holders.took(secret, holder, lives);
         if is_first && it.rotation.uptake == Uptake::Store {
             self.handed.notify_one();
         }
-        if it.shown().waiting == Some(Waiting::Readers) {
+        if waits || is_new && is_first {
             look_again(&it.shown);
             self.changed.notify_one();
         }
@@ -363,18 +366,19 @@ impl Engine {
         self.lock().get(secret)?.shown().due
     }
 
-    /// The entry that is rotated at `place`, if a version that a rotation made is unfinished there: Pending, or Previous and
-    /// not ended yet. What is put over it would be forgotten, and work on at the far side.
-    pub async fn unfinished_at(&self, place: &Place) -> Option<Name> {
+    /// The entry that is rotated at `place`, if that is unfinished.
+    ///
+    /// # Errors
+    /// The store's: whether one is unfinished cannot be said then.
+    pub async fn unfinished_at(&self, place: &Place) -> Result<Option<Name>, StoreError> {
         let here = |it: &&Arc<Turning>| {
             let there = &it.rotation.place;
             (&there.store_name, &there.name) == (&place.store_name, &place.name)
         };
-        let it = self.lock().values().find(here).cloned()?;
-        let versions = self.versions(&it).await.ok()?;
-        let ours = |stage| versions.at(stage).is_some_and(is_ours);
-        let works_on = it.rotation.plan.overlap == Overlap::Two && ours(Stage::Previous);
-        (ours(Stage::Pending) || works_on).then(|| it.rotation.name.clone())
+        let Some(it) = self.lock().values().find(here).cloned() else { return Ok(None) };
+        let versions = self.versions(&it).await?;
+        let Plan { overlap, exclusive, .. } = it.rotation.plan;
+        Ok(is_unfinished(&versions, overlap, exclusive).then(|| it.rotation.name.clone()))
     }
 
     /// How every rotation stands, by name.
@@ -427,7 +431,7 @@ impl Engine {
             Ok((until, waiting)) => {
                 shown.state = if *waiting == Waiting::Due { State::Idle } else { State::Waiting };
                 (shown.waiting, shown.next) = (Some(*waiting), *until);
-                let most = longest(*waiting);
+                let most = longest(*waiting, it.rotation.uptake);
                 let wait = until.map_or(most, |until| (until - now.wall).min(most));
                 shown.again = Some(now.deadline(wait));
                 if *waiting == Waiting::Due {
@@ -509,6 +513,9 @@ impl Engine {
         (shown.due, shown.current, shown.elsewhere) = (scheduled, current, elsewhere);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
+        if previous.is_some_and(|version| self.holders.not_recalled(&rotation.name, &version.id).is_some()) {
+            self.recall.notify_one();
+        }
         step(versions, &memory.probe, &rotation.plan, now)
     }
 
@@ -517,9 +524,11 @@ impl Engine {
         // Another agent may have ended what was held.
         let over = versions.iter().filter(|version| version.stages.has(Stage::Retired));
         over.for_each(|version| self.holders.ended(name, &version.id));
+        let served = [Stage::Current, Stage::Previous].into_iter().filter_map(|stage| versions.at(stage));
+        self.holders.looked(name, served.map(|version| (version.id.clone(), since(version))));
         versions.at(Stage::Previous).is_some_and(|previous| {
             let (holders, more) = self.holders.of(name, &previous.id);
-            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
+            more || !holders.is_empty()
         })
     }
 
@@ -601,11 +610,13 @@ fn since(version: &Version) -> Wall {
 }
 
 /// How long to wait at most before the store is looked at again.
-const fn longest(waiting: Waiting) -> Duration {
-    match waiting {
-        Waiting::Due | Waiting::Grace => LOOK,
-        Waiting::Reserved | Waiting::Revoker | Waiting::Settling => TICK,
-        Waiting::Readers => LOOK_FOR_READERS,
+const fn longest(waiting: Waiting, uptake: Uptake) -> Duration {
+    match (waiting, uptake) {
+        (Waiting::Due | Waiting::Grace, Uptake::Local) => LOOK,
+        // Another agent may wait to hear who holds here what it has replaced.
+        (Waiting::Due | Waiting::Grace, Uptake::Store) => LOOK_WITH_OTHERS,
+        (Waiting::Reserved | Waiting::Revoker | Waiting::Settling, _) => TICK,
+        (Waiting::Readers, _) => LOOK_FOR_READERS,
     }
 }
 

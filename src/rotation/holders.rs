@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::name::Name;
 use crate::store::VersionId;
+use crate::time::Wall;
 
 /// How many holders of one secret are known one by one. Beyond it somebody is supposed to hold every version.
 const MOST_HOLDERS: usize = 512;
@@ -22,6 +23,8 @@ struct Known {
     holders: Vec<Kept>,
     /// Versions of which somebody may hold one that is not among the holders.
     untold: Vec<VersionId>,
+    /// What was served before they were watched, since when, and has not been recalled; none: nobody has looked yet.
+    before: Option<Vec<(VersionId, Wall)>>,
 }
 
 struct Kept {
@@ -34,7 +37,7 @@ struct Kept {
 pub struct Holder {
     /// The workload.
     pub workload: Name,
-    /// Its process; none: one that was handed it before this agent started, and may have ended since.
+    /// Its process; none: one that was handed it before this agent watched, and may have ended since.
     pub pid: Option<i32>,
     /// The version.
     pub version: VersionId,
@@ -44,7 +47,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pid {
             Some(pid) => write!(f, "{} (process {pid})", self.workload),
-            None => write!(f, "{} (a process of before the restart, if it still runs)", self.workload),
+            None => write!(f, "{} (a process of before the restart or reload, if it still runs)", self.workload),
         }
     }
 }
@@ -76,7 +79,29 @@ impl Holders {
         !is_held
     }
 
-    /// A process of `workload` was handed `version` before this agent started: nobody can say whether it has ended.
+    /// What is served at the first look may have been handed to others before they were watched.
+    pub fn looked(&self, secret: &Name, served: impl Iterator<Item = (VersionId, Wall)>) {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(secret) else { return };
+        known.before.get_or_insert_with(|| served.collect());
+    }
+
+    /// Since when `version` is served, if others may have been handed it before they were watched.
+    #[must_use]
+    pub fn not_recalled(&self, secret: &Name, version: &VersionId) -> Option<Wall> {
+        let all = self.lock();
+        let before = all.get(secret)?.before.as_ref()?;
+        before.iter().find(|(one, _)| one == version).map(|(_, since)| *since)
+    }
+
+    /// Who was handed `version` before they were watched is known as far as it will ever be.
+    pub fn recalled(&self, secret: &Name, version: &VersionId) {
+        let mut all = self.lock();
+        let before = all.get_mut(secret).and_then(|known| known.before.as_mut());
+        before.into_iter().for_each(|before| before.retain(|(one, _)| one != version));
+    }
+
+    /// A process of `workload` was handed `version` before they were watched: nobody can say whether it has ended.
     pub fn suppose(&self, secret: &Name, workload: Name, version: VersionId) {
         let mut all = self.lock();
         let Some(known) = all.get_mut(secret) else { return };
@@ -86,28 +111,31 @@ impl Holders {
         }
     }
 
-    /// Nobody can say who was handed `version` before this agent started.
+    /// Nobody can say who was handed `version` before they were watched.
     pub fn suppose_somebody(&self, secret: &Name, version: VersionId) {
         self.lock().get_mut(secret).into_iter().for_each(|known| known.untold(version.clone()));
     }
 
-    /// Who still holds `version`, and whether others may that are not known.
+    /// Who still holds `version`, and whether others may that are not known: of what is not watched nobody is.
     #[must_use]
     pub fn of(&self, secret: &Name, version: &VersionId) -> (Vec<Holder>, bool) {
         let (mut holders, untold) = self.all(secret);
         holders.retain(|holder| holder.version == *version);
-        (holders, untold.contains(version))
+        (holders, untold.is_none_or(|untold| untold.contains(version)))
     }
 
-    /// Who holds what, and the versions that others may hold who are not known.
+    /// Who holds what, and the versions that others may hold who are not known; none: that may be any.
     #[must_use]
-    pub fn all(&self, secret: &Name) -> (Vec<Holder>, Vec<VersionId>) {
+    pub fn all(&self, secret: &Name) -> (Vec<Holder>, Option<Vec<VersionId>>) {
         let mut all = self.lock();
-        let Some(known) = all.get_mut(secret) else { return <_>::default() };
+        let Some(known) = all.get_mut(secret) else { return (Vec::new(), None) };
         known.holders.retain(may_live);
         let mut holders: Vec<_> = known.holders.iter().map(|kept| kept.holder.clone()).collect();
         holders.sort();
-        (holders, known.untold.clone())
+        let with_untold = |before: &Vec<(VersionId, Wall)>| {
+            before.iter().map(|(version, _)| version).chain(&known.untold).cloned().collect()
+        };
+        (holders, known.before.as_ref().map(with_untold))
     }
 
     /// `version` has been ended: nobody holds anything by it.
@@ -116,6 +144,7 @@ impl Holders {
         let Some(known) = all.get_mut(secret) else { return };
         known.holders.retain(|kept| kept.holder.version != *version);
         known.untold.retain(|one| one != version);
+        known.before.iter_mut().for_each(|before| before.retain(|(one, _)| one != version));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
@@ -165,6 +194,12 @@ mod tests {
         Holder { workload: "checkout".parse().unwrap(), pid: Some(pid), version: version.parse().unwrap() }
     }
 
+    /// Watched since before anything was served.
+    fn watched(holders: &Holders, key: &Name) {
+        holders.watch([key].into_iter());
+        holders.looked(key, std::iter::empty());
+    }
+
     fn pids(holders: &Holders, version: &str) -> Vec<Option<i32>> {
         let (of, _) = holders.of(&"key".parse().unwrap(), &version.parse().unwrap());
         of.iter().map(|holder| holder.pid).collect()
@@ -175,7 +210,7 @@ mod tests {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
         holders.took(&key, holder(1, "v1"), Box::new(|| true));
         assert!(pids(&holders, "v1").is_empty(), "nobody asked to know");
-        holders.watch([&key].into_iter());
+        watched(&holders, &key);
         let lives = Arc::new(AtomicBool::new(true));
         let two = Arc::clone(&lives);
         holders.took(&key, holder(1, "v1"), Box::new(|| true));
@@ -190,7 +225,7 @@ mod tests {
     #[test]
     fn processes_of_a_foreign_namespace_are_not_taken_for_one() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
-        holders.watch([&key].into_iter());
+        watched(&holders, &key);
         holders.took(&key, holder(0, "v1"), Box::new(|| true));
         holders.took(&key, holder(0, "v2"), Box::new(|| true));
         assert_eq!(pids(&holders, "v1"), [Some(0)], "another may have been handed the new one");
@@ -199,7 +234,7 @@ mod tests {
     #[test]
     fn the_dead_make_room() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
-        holders.watch([&key].into_iter());
+        watched(&holders, &key);
         for pid in 1..=1_000 {
             holders.took(&key, holder(pid, "v1"), Box::new(move || pid > 999));
         }
@@ -209,7 +244,7 @@ mod tests {
     #[test]
     fn of_before_a_restart_one_can_only_suppose() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
-        holders.watch([&key].into_iter());
+        watched(&holders, &key);
         for _ in 0..2 {
             holders.suppose(&key, "checkout".parse().unwrap(), "v1".parse().unwrap());
         }
@@ -220,9 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_served_before_they_were_watched_others_may_hold() {
+        let (holders, key) = (Holders::default(), "key".parse().unwrap());
+        let [first, second] = ["v1", "v2"].map(|id| id.parse::<VersionId>().unwrap());
+        let others_may_hold = |version| holders.of(&key, version).1;
+        assert!(others_may_hold(&first), "nobody watches");
+        for _ in 0..2 {
+            holders.watch([&key].into_iter());
+            assert!(others_may_hold(&first), "nobody has looked");
+            holders.looked(&key, [(first.clone(), Wall::from_micros(7))].into_iter());
+            holders.looked(&key, [(second.clone(), Wall::from_micros(9))].into_iter());
+            assert_eq!([&first, &second].map(others_may_hold), [true, false]);
+            let since = [&first, &second].map(|version| holders.not_recalled(&key, version));
+            assert_eq!(since, [Some(Wall::from_micros(7)), None]);
+            holders.recalled(&key, &first);
+            assert!(!others_may_hold(&first));
+            holders.watch(std::iter::empty());
+        }
+    }
+
+    #[test]
     fn beyond_the_bound_somebody_is_supposed_to_hold_it() {
         let (holders, key) = (Holders::default(), "key".parse().unwrap());
-        holders.watch([&key].into_iter());
+        watched(&holders, &key);
         for pid in 1..=1_000 {
             holders.took(&key, holder(pid, "v1"), Box::new(|| true));
         }

@@ -280,6 +280,16 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
     Step::Revoke
 }
 
+/// Whether a version that is the rotation's to end is not over: Pending, or Previous. What is put over it would be forgotten,
+/// and work on at the far side.
+#[must_use]
+pub fn is_unfinished(versions: &Versions, overlap: Overlap, exclusive: bool) -> bool {
+    let ours = |stage| versions.at(stage).is_some_and(is_ours);
+    // What was made by hand and replaced by a rotation is to be ended, too, where nobody else makes any.
+    let by_hand = exclusive && ours(Stage::Current) && versions.at(Stage::Previous).is_some();
+    ours(Stage::Pending) || overlap == Overlap::Two && (ours(Stage::Previous) || by_hand)
+}
+
 /// Whether a rotation made it.
 #[must_use]
 pub fn is_ours(version: &Version) -> bool {

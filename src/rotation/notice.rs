@@ -75,13 +75,14 @@ struct Line {
 }
 
 impl Notice {
-    /// What `agent` tells until then: who holds what, what others hold, and whether somebody may hold any version. What is
-    /// more than a notice names is held by others, or by somebody.
+    /// What `agent` tells until then: who holds what, and what others hold; none: that may be any version. What is more
+    /// than a notice names is held by others, or by somebody.
     #[must_use]
-    pub fn new(agent: &str, until: Wall, holders: Vec<Holder>, others: Vec<VersionId>, any: bool) -> Self {
+    pub fn new(agent: &str, until: Wall, holders: Vec<Holder>, others: Option<Vec<VersionId>>) -> Self {
         let mut holders = holders;
         let more = holders.split_off(holders.len().min(MOST_HOLDERS)).into_iter().map(|holder| holder.version);
-        let mut others: BTreeSet<_> = others.into_iter().chain(more).collect();
+        let any = others.is_none();
+        let mut others: BTreeSet<_> = others.into_iter().flatten().chain(more).collect();
         let any = any || others.len() > MOST_VERSIONS;
         if any {
             others.clear();
@@ -206,7 +207,7 @@ mod tests {
     }
 
     fn notice(holders: Vec<Holder>) -> Notice {
-        Notice::new("web-2 4f1c", NOW + NOTICE_LEASE, holders, Vec::new(), false)
+        Notice::new("web-2 4f1c", NOW + NOTICE_LEASE, holders, Some(Vec::new()))
     }
 
     fn posted(notice: &Notice) -> Posted {
@@ -222,9 +223,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let supposed = Holder { pid: None, ..holder(0, "v1") };
-        for any in [false, true] {
-            let others = vec![version("v2")];
-            let notice = Notice::new("web-2 4f1c", NOW, vec![holder(1, "v1"), supposed.clone()], others, any);
+        for others in [Some(vec![version("v2")]), None] {
+            let notice = Notice::new("web-2 4f1c", NOW, vec![holder(1, "v1"), supposed.clone()], others);
             assert_eq!(Notice::read(&Author::of("web-2 4f1c"), &notice.text()), Some(notice));
         }
     }
@@ -269,7 +269,7 @@ mod tests {
         let told_of_it = told(&most, NOW);
         assert_eq!((told_of_it.len(), told_of_it.last().unwrap().as_str()), (MOST_HOLDERS + 1, "others at web-2"));
         let many = (0..=MOST_VERSIONS).map(|nth| version(&format!("v-{nth}"))).collect();
-        let longest = Notice::new(&"a".repeat(MOST_AGENT_BYTES), NOW, crowd, many, false);
+        let longest = Notice::new(&"a".repeat(MOST_AGENT_BYTES), NOW, crowd, Some(many));
         assert!(longest.held.any && longest.held.others.is_empty(), "somebody may hold any");
         assert!(longest.text().len() < Posted::MOST_BYTES);
         let all: Vec<_> =
@@ -282,7 +282,7 @@ mod tests {
     fn what_is_new_is_told_at_once_what_is_less_after_a_while_and_all_before_its_lease_ends() {
         let (none, one, two) = (notice(vec![]), notice(vec![holder(1, "v1")]), notice(vec![holder(2, "v1")]));
         let moved_on = notice(vec![holder(1, "v2")]);
-        let somebody = Notice::new("web-2 4f1c", NOW, vec![], vec![], true);
+        let somebody = Notice::new("web-2 4f1c", NOW, vec![], None);
         let due = |new: &Notice, old: &Notice, seconds| new.is_due(Some((old, Duration::from_secs(seconds))));
         assert!(none.is_due(None), "what stands of before a start is put right");
         assert!(due(&one, &none, 0) && due(&moved_on, &one, 0) && due(&somebody, &one, 0));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bursar::access::{Access, Action, Permit, Resource, Role, Scopes, Verdict, Workload};
 use bursar::account::{Freshness, Terms};
+use bursar::audit::Durability;
 use bursar::crypto::{Fingerprint, FingerprintKey, SystemRandom};
 use bursar::oauth::{Ask, Failure, Grant, TokenEndpoint};
 use bursar::policy::{Entries, Known, Snapshot};
@@ -86,7 +87,7 @@ impl Scene {
         let clock = Arc::new(ManualClock::at(Moment { wall: noon, boot }));
         let desk = Arc::new(Desk { clock: Arc::clone(&clock), ..Desk::default() });
         let folder = crate::private_folder();
-        let journal = matrix::journal_by(folder.path(), Arc::<ManualClock>::clone(&clock));
+        let journal = matrix::journal_by(folder.path(), Arc::<ManualClock>::clone(&clock), Durability::Os);
         let at = Arc::<ManualClock>::clone(&clock);
         let engine = Arc::new(Engine::new(journal, at, Arc::new(SystemRandom), fingerprints()));
         let endpoints: Vec<Arc<dyn TokenEndpoint>> = vec![Arc::<Desk>::clone(&desk)];

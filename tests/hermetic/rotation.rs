@@ -2,20 +2,20 @@
 //! one that invents the only value there is. The rotators themselves are tested at real servers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bursar::crypto::SystemRandom;
 use bursar::rotation::{
-    Created, Ended, Engine, FarId, Found, Held, Invents, Label, Overlap, Plan, Rotator, Trouble, random::Alphabet,
-    random::RandomText,
+    Created, Ended, Engine, FarId, Found, Held, Holder, Invents, Label, Overlap, Plan, Rotator, Trouble,
+    random::Alphabet, random::RandomText,
 };
 use bursar::secret::Secret;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::matrix::{self, Subject};
+use crate::matrix::{self, Subject, Switch};
 
 mod histories;
 mod killed;
@@ -32,17 +32,25 @@ struct FarSide {
     invents: Invents,
     tells: bool,
     held: Arc<Mutex<Credentials>>,
+    is_down: Arc<AtomicBool>,
 }
 
 impl FarSide {
     fn subject(overlap: Overlap, invents: Invents, tells: bool) -> Subject {
-        let held = Arc::default();
-        let far = Self { overlap, invents, tells, held: Arc::clone(&held) };
+        Self { overlap, invents, tells, held: Arc::default(), is_down: Arc::default() }.into_subject()
+    }
+
+    fn into_subject(self) -> Subject {
+        let held = Arc::clone(&self.held);
         let works = move |value: Vec<u8>| {
             let works = held.lock().unwrap().values().any(|(_, one)| *one == value);
             async move { works }.boxed()
         };
-        Subject { rotator: Arc::new(far), exclusive: true, first: None, works: Arc::new(works) }
+        Subject { rotator: Arc::new(self), exclusive: true, first: None, works: Arc::new(works) }
+    }
+
+    fn answers(&self) -> Result<(), Trouble> {
+        if self.is_down.load(Ordering::Relaxed) { Err(Trouble::Unavailable("it is down".into())) } else { Ok(()) }
     }
 
     fn accept(&self, label: &str, value: &[u8]) -> u32 {
@@ -75,18 +83,21 @@ impl Rotator for FarSide {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Option<Vec<Found>>, Trouble>> {
-        let held = self.held.lock().unwrap();
-        let found = |(id, (label, _)): (&u32, &(String, Vec<u8>))| Found {
-            far_id: id.to_string().parse().unwrap(),
-            label: Label::in_text(label),
-        };
-        let found = held.iter().map(found).collect();
-        let told = self.tells.then_some(found);
-        async { Ok(told) }.boxed()
+        async {
+            self.answers()?;
+            let held = self.held.lock().unwrap();
+            let found = |(id, (label, _)): (&u32, &(String, Vec<u8>))| Found {
+                far_id: id.to_string().parse().unwrap(),
+                label: Label::in_text(label),
+            };
+            Ok(self.tells.then(|| held.iter().map(found).collect()))
+        }
+        .boxed()
     }
 
     fn create<'a>(&'a self, label: &'a Label, _: Option<&'a Held>) -> BoxFuture<'a, Result<Created, Trouble>> {
         async move {
+            self.answers()?;
             let value = RandomText::new(Alphabet::Hex, 16, Arc::new(SystemRandom)).make()?;
             let far_id = match self.invents {
                 Invents::Us => None,
@@ -99,6 +110,7 @@ impl Rotator for FarSide {
 
     fn set<'a>(&'a self, new: &'a Held, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
+            self.answers()?;
             self.accept("", new.value.expose());
             Ok(())
         }
@@ -106,17 +118,24 @@ impl Rotator for FarSide {
     }
 
     fn test<'a>(&'a self, held: &'a Held) -> BoxFuture<'a, Result<bool, Trouble>> {
-        let works = self.held.lock().unwrap().values().any(|(_, one)| held.value.matches(one));
-        async move { Ok(works) }.boxed()
+        async move {
+            self.answers()?;
+            Ok(self.held.lock().unwrap().values().any(|(_, one)| held.value.matches(one)))
+        }
+        .boxed()
     }
 
     fn revoke<'a>(&'a self, ended: &'a Ended, _: Option<&'a Held>) -> BoxFuture<'a, Result<(), Trouble>> {
-        let is_it = |id: &u32, value: &[u8]| {
-            ended.far_id.as_ref().is_some_and(|far_id| far_id.as_str() == id.to_string())
-                || ended.value.as_deref().is_some_and(|ended: &Secret| ended.matches(value))
-        };
-        self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
-        async { Ok(()) }.boxed()
+        async move {
+            self.answers()?;
+            let is_it = |id: &u32, value: &[u8]| {
+                ended.far_id.as_ref().is_some_and(|far_id| far_id.as_str() == id.to_string())
+                    || ended.value.as_deref().is_some_and(|ended: &Secret| ended.matches(value))
+            };
+            self.held.lock().unwrap().retain(|id, (_, value)| !is_it(id, value));
+            Ok(())
+        }
+        .boxed()
     }
 }
 
@@ -126,7 +145,6 @@ async fn restarted() -> (matrix::House, Arc<Engine>) {
     house.recover(&subject).await;
     let plan = Plan { uptake_deadline: Duration::from_secs(3_600), ..subject.plan() };
     let engine = house.engine_by(plan, Arc::clone(&subject.rotator), house.store.clone());
-    engine.wait_for_recall();
     let status = engine.rotate(&house.name(), true).await.unwrap();
     assert!(status.previous.is_some(), "it is not ended before the log was read: {status:?}");
     (house, engine)
@@ -147,6 +165,56 @@ async fn where_the_log_cannot_be_read_somebody_is_supposed_to_hold_the_former_ve
     engine.turn_all().await;
     let status = engine.status().remove(0);
     assert_eq!(status.waiting_for.as_deref(), Some("readers that hold the former version"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_taken_out_and_put_back_ends_nothing_that_may_be_held() {
+    let (house, subject) = (matrix::House::new(), FarSide::subject(Overlap::Two, Invents::Us, false));
+    let plan = Plan { uptake_deadline: Duration::from_secs(3_600), ..subject.plan() };
+    let engine = house.engine_by(plan.clone(), Arc::clone(&subject.rotator), house.store.clone());
+    engine.turn_all().await;
+    let held = |version| Holder { workload: "checkout".parse().unwrap(), pid: Some(7), version };
+    engine.took(&house.name(), held(house.current().await.0), Box::new(|| true));
+    let waits = engine.rotate(&house.name(), true).await.unwrap();
+    assert_eq!(waits.holders, ["checkout (process 7)"]);
+
+    engine.keep(Vec::new());
+    engine.keep(vec![house.rotation(plan, Arc::clone(&subject.rotator), house.store.clone())]);
+    engine.turn_all().await;
+    let status = engine.status().remove(0);
+    assert_eq!(status.waiting_for.as_deref(), Some("readers that hold the former version"), "{status:?}");
+    engine.recall(|_, _, _| async { Some(Vec::new()) }).await;
+    engine.turn_all().await;
+    assert_eq!(engine.status()[0].previous, None);
+}
+
+#[tokio::test]
+async fn what_was_put_by_hand_is_unfinished_until_it_is_ended_where_it_is_ours_to_end() {
+    for exclusive in [true, false] {
+        let (house, subject) = (matrix::House::new(), FarSide::subject(Overlap::Two, Invents::Us, false));
+        house.put(b"by hand").await;
+        let plan = Plan { grace: Duration::from_secs(3_600), exclusive, ..subject.plan() };
+        let engine = house.engine_by(plan, Arc::clone(&subject.rotator), house.store.clone());
+        assert_eq!(engine.unfinished_at(&house.place()).await.unwrap(), None);
+        engine.rotate(&house.name(), false).await.unwrap();
+        let unfinished = engine.unfinished_at(&house.place()).await.unwrap();
+        assert_eq!(unfinished, exclusive.then(|| house.name()), "{:?}", engine.status());
+    }
+}
+
+#[tokio::test]
+async fn a_far_side_that_stops_in_the_middle_keeps_what_is_served() {
+    let (held, is_down) = <(Arc<_>, Arc<AtomicBool>)>::default();
+    let switch = |to| -> Switch {
+        let is_down = Arc::clone(&is_down);
+        Arc::new(move || {
+            is_down.store(to, Ordering::Relaxed);
+            async {}.boxed()
+        })
+    };
+    let (stop, start) = (switch(true), switch(false));
+    let far = FarSide { overlap: Overlap::Two, invents: Invents::Us, tells: false, held, is_down };
+    matrix::outlives_an_outage(&far.into_subject(), stop, start).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The kill matrix: every step of a rotation × what can go wrong with it, at a far side that a test brings.
 //!
 //! A *crash* is the engine's whole memory lost at that point: its future is dropped, and another engine is made over the
-//! same store and log, as the next start does. Nothing else of a rotation lives in the process. (That the store itself
-//! survives a kill -9 at each of its system calls is tested with the store.)
+//! same store and log, as the next start does. Nothing else of a rotation lives in the process. (A kill -9 of the process at
+//! each system call of a rotation is tested with `random`, in `tests/hermetic/rotation/killed.rs`.)
 
 use std::fmt;
 use std::path::Path;
@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     ReplyLost,
     /// The process dies when the act has taken place, before its outcome is recorded.
     KilledAfter,
+    /// The far side has just stopped; it is no cell of its own.
+    Stopped,
 }
 
 impl Fault {
@@ -122,17 +124,17 @@ pub(crate) struct House {
 impl House {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let house = Self::at(folder.path());
+        let house = Self::at(folder.path(), Durability::Os);
         Self { _folder: Some(folder), ..house }
     }
 
     /// The house that stands in `folder`, built where there is none.
-    pub(crate) fn at(folder: &Path) -> Self {
+    pub(crate) fn at(folder: &Path, durability: Durability) -> Self {
         let path = folder.join("store.db");
         let lock = Locked::take(&path).unwrap();
         let key = KeySource::File { path: folder.join("store.key"), make: true };
         let store = SealedStore::open(lock, key, Arc::new(SystemClock), Arc::new(SystemRandom)).unwrap();
-        let journal = journal(&folder.join("audit"));
+        let journal = journal_by(&folder.join("audit"), Arc::new(SystemClock), durability);
         Self { store: Arc::new(store), journal, secret: "key".parse().unwrap(), _folder: None }
     }
 
@@ -143,12 +145,16 @@ impl House {
 
     /// An engine that has just started, over `store`, by `plan`.
     pub(crate) fn engine_by(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Arc<Engine> {
-        let place = Place { store, ..self.place() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
-        let (name, uptake, schedule) = (self.name(), Uptake::Local, Schedule::default());
-        engine.keep(vec![Rotation { name, place, plan, uptake, schedule, rotator }]);
+        engine.keep(vec![self.rotation(plan, rotator, store)]);
         Arc::new(engine)
+    }
+
+    /// The rotation of its secret, whenever an operator asks for it.
+    pub(crate) fn rotation(&self, plan: Plan, rotator: Arc<dyn Rotator>, store: Arc<dyn Store>) -> Rotation {
+        let (name, uptake, schedule) = (self.name(), Uptake::Local, Schedule::default());
+        Rotation { name, place: Place { store, ..self.place() }, plan, uptake, schedule, rotator }
     }
 
     pub(crate) fn name(&self) -> Name {
@@ -189,19 +195,23 @@ impl House {
 
     /// Lets a new engine finish or undo whatever was left.
     pub(crate) async fn recover(&self, subject: &Subject) -> Status {
-        let engine = self.engine(subject, Arc::clone(&subject.rotator), self.store.clone());
-        let turning = tokio::spawn(keep_turning(Arc::clone(&engine)));
-        let began = Instant::now();
-        let status = loop {
-            let status = engine.status().remove(0);
-            if status.state == State::Idle || began.elapsed() > RECOVERY {
-                break status;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        turning.abort();
-        status
+        come_to_rest(&self.engine(subject, Arc::clone(&subject.rotator), self.store.clone())).await
     }
+}
+
+/// Lets it do what is due, as it becomes due.
+async fn come_to_rest(engine: &Arc<Engine>) -> Status {
+    let turning = tokio::spawn(keep_turning(Arc::clone(engine)));
+    let began = Instant::now();
+    let status = loop {
+        let status = engine.status().remove(0);
+        if status.state == State::Idle || began.elapsed() > RECOVERY {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    turning.abort();
+    status
 }
 
 /// Runs every cell, prints the table, and fails with all cells that do not hold.
@@ -263,11 +273,38 @@ impl fmt::Display for Cell {
     }
 }
 
+/// Does something to the far side.
+pub(crate) type Switch = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The far side stops in the middle of a rotation: it fails, and is tried again later; what was served works when the far
+/// side is back, and then the rotation comes to its end.
+pub(crate) async fn outlives_an_outage(subject: &Subject, stop: Switch, start: Switch) {
+    let (house, name) = (House::new(), "key".parse().unwrap());
+    house.recover(subject).await;
+    for at in [At::Set, At::Test, At::Promote] {
+        let (before, former) = house.current().await;
+        let (rotator, store, trap) = trapped(&house, subject, at, Fault::Stopped, Arc::clone(&stop));
+        let engine = house.engine(subject, rotator, store);
+        let failed = engine.rotate(&name, true).await;
+        let status = engine.status().remove(0);
+        assert!(failed.is_err() && trap.has_struck(), "{at:?}: {status:?}");
+        assert_eq!((status.state, status.failures), (State::Failing, 1), "{at:?}: {status:?}");
+        let (current, _) = house.current().await;
+        assert_eq!(current == before, at != At::Promote, "{at:?}: {status:?}");
+        start().await;
+        assert!((subject.works)(former.clone()).await, "{at:?}: what was served works no more");
+        // By itself, which is some seconds later, or by the next start.
+        let status = if at == At::Test { come_to_rest(&engine).await } else { house.recover(subject).await };
+        let (after, value) = house.current().await;
+        assert!(status.state == State::Idle && after != before, "{at:?}: {status:?}");
+        assert!((subject.works)(value).await && !(subject.works)(former).await, "{at:?}: {status:?}");
+        println!("{}: stopped before {at:?}, finished when it was back", subject.rotator.kind());
+    }
+}
+
 async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<Cell, String> {
     let (before, _) = house.current().await;
-    let trap = Arc::new(Trap { armed: Mutex::new(Some((at, fault))), killed: Notify::new() });
-    let rotator = Arc::new(TrappedRotator { inner: Arc::clone(&subject.rotator), trap: Arc::clone(&trap) });
-    let store = Arc::new(TrappedStore { inner: house.store.clone(), trap: Arc::clone(&trap) });
+    let (rotator, store, trap) = trapped(house, subject, at, fault, Arc::new(|| async {}.boxed()));
     let engine = house.engine(subject, rotator, store);
     let name = house.name();
     let went = tokio::select! {
@@ -275,7 +312,7 @@ async fn cell(house: &House, subject: &Subject, at: At, fault: Fault) -> Result<
         () = trap.killed.notified() => None,
     };
     drop(engine);
-    if trap.armed.lock().unwrap().is_some() {
+    if !trap.has_struck() {
         return Err(format!("the step was not reached: {went:?}"));
     }
     // Where the far side invents the only value, a crash may leave it unknown until the next start has made another.
@@ -339,9 +376,28 @@ async fn any_works(house: &House, subject: &Subject) -> bool {
 struct Trap {
     armed: Mutex<Option<(At, Fault)>>,
     killed: Notify,
+    stop: Switch,
+}
+
+/// The far side and the store, as who meets `fault` there sees them.
+fn trapped(
+    house: &House,
+    subject: &Subject,
+    at: At,
+    fault: Fault,
+    stop: Switch,
+) -> (Arc<dyn Rotator>, Arc<dyn Store>, Arc<Trap>) {
+    let trap = Arc::new(Trap { armed: Mutex::new(Some((at, fault))), killed: Notify::new(), stop });
+    let rotator = TrappedRotator { inner: Arc::clone(&subject.rotator), trap: Arc::clone(&trap) };
+    let store = TrappedStore { inner: house.store.clone(), trap: Arc::clone(&trap) };
+    (Arc::new(rotator), Arc::new(store), trap)
 }
 
 impl Trap {
+    fn has_struck(&self) -> bool {
+        self.armed.lock().unwrap().is_none()
+    }
+
     async fn around<T, E>(&self, at: At, doing: BoxFuture<'_, Result<T, E>>, error: impl Fn() -> E) -> Result<T, E> {
         let fault = {
             let mut armed = self.armed.lock().unwrap();
@@ -364,6 +420,10 @@ impl Trap {
             Some(Fault::KilledAfter) => {
                 let _ = doing.await;
                 self.kill().await
+            }
+            Some(Fault::Stopped) => {
+                (self.stop)().await;
+                doing.await
             }
         }
     }
@@ -505,18 +565,13 @@ impl Store for TrappedStore {
 
 /// A log in `dir`.
 pub(crate) fn journal(dir: &Path) -> Journal {
-    journal_by(dir, Arc::new(SystemClock))
+    journal_by(dir, Arc::new(SystemClock), Durability::Os)
 }
 
-/// The same, by another clock.
-pub(crate) fn journal_by(dir: &Path, clock: Arc<dyn Clock>) -> Journal {
+/// The same, by another clock, as durable as it is asked to be.
+pub(crate) fn journal_by(dir: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Journal {
     std::fs::create_dir_all(dir).unwrap();
-    let settings = audit::Settings {
-        dir: dir.to_owned(),
-        durability: Durability::Os,
-        segment_bytes: 1 << 24,
-        reserve_bytes: 4_096,
-    };
+    let settings = audit::Settings { dir: dir.to_owned(), durability, segment_bytes: 1 << 24, reserve_bytes: 4_096 };
     let start = Start {
         log: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
         agent: "host-7",

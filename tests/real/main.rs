@@ -33,6 +33,7 @@ mod proofs_agent;
 mod redis;
 mod rig;
 mod rotated;
+mod rotated_agent;
 mod rotated_clients;
 mod rotators;
 mod steady;

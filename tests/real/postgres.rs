@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 use crate::matrix::Works;
 use crate::peers::{certify, free_port};
 use crate::rig::Agent;
-use crate::rotated::{AdminFile, Rotated, member, refused, survives, under_load};
+use crate::rotated::{AdminFile, Rotated, Stoppable, member, outlives_an_outage, refused, survives, under_load};
 
 const PAGE: &str = include_str!("../../docs/rotators/postgres.md");
 const SUPER: &str = "super-password";
@@ -239,6 +239,23 @@ async fn every_crash_leaves_a_postgres_pair_that_works() {
 async fn every_crash_leaves_a_postgres_role_that_works() {
     let (pg, admin) = (Pg::start().await, bursar());
     survives(pg.rotator(one(), &admin, false), pg.works()).await;
+}
+
+impl Stoppable for Pg {
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    async fn run(&mut self) {
+        self.run().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_server_that_stops_in_the_middle_keeps_its_pair() {
+    let (pg, admin) = (Pg::start().await, bursar());
+    let (rotator, works) = (pg.rotator(pair(), &admin, false), pg.works());
+    outlives_an_outage(pg, rotator, works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

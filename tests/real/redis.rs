@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::matrix::Works;
 use crate::peers::{certify, free_port};
-use crate::rotated::{AdminFile, Rotated, member, refused, survives, under_load};
+use crate::rotated::{AdminFile, Rotated, Stoppable, member, outlives_an_outage, refused, survives, under_load};
 
 const PAGE: &str = include_str!("../../docs/rotators/redis-acl.md");
 
@@ -141,6 +141,23 @@ fn bursar() -> AdminFile {
 async fn every_crash_leaves_a_redis_user_that_works() {
     let (redis, admin) = (Redis::start(true).await, bursar());
     survives(redis.rotator(&admin, true), redis.works()).await;
+}
+
+impl Stoppable for Redis {
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    async fn run(&mut self) {
+        self.run().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_server_that_stops_in_the_middle_keeps_its_user() {
+    let (redis, admin) = (Redis::start(true).await, bursar());
+    let (rotator, works) = (redis.rotator(&admin, false), redis.works());
+    outlives_an_outage(redis, rotator, works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

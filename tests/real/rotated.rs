@@ -10,11 +10,12 @@ use bursar::rotation::Admin;
 use bursar::rotation::{Engine, Plan, Rotator, State, keep_turning};
 use bursar::store::Place;
 use bursar::store::files::FilesStore;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::matrix::{House, Subject, Works};
+use crate::matrix::{self, House, Subject, Switch, Works};
 
 /// How many rotations a rotator goes through under load.
 const ROTATIONS: usize = 50;
@@ -217,5 +218,26 @@ async fn read(
 
 /// The cells of the kill matrix, at a real server.
 pub(crate) async fn survives(rotator: Arc<dyn Rotator>, works: Works) {
-    crate::matrix::holds(&Subject { rotator, exclusive: true, first: None, works }).await;
+    matrix::holds(&Subject { rotator, exclusive: true, first: None, works }).await;
+}
+
+/// A server that can be stopped and started again.
+pub(crate) trait Stoppable: Send + 'static {
+    fn stop(&mut self);
+    fn run(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// A rotation in the middle of which the server stops.
+pub(crate) async fn outlives_an_outage(server: impl Stoppable, rotator: Arc<dyn Rotator>, works: Works) {
+    let server = Arc::new(tokio::sync::Mutex::new(server));
+    let other = Arc::clone(&server);
+    let stop: Switch = Arc::new(move || {
+        let server = Arc::clone(&server);
+        async move { server.lock().await.stop() }.boxed()
+    });
+    let start: Switch = Arc::new(move || {
+        let server = Arc::clone(&other);
+        async move { server.lock().await.run().await }.boxed()
+    });
+    matrix::outlives_an_outage(&Subject { rotator, exclusive: true, first: None, works }, stop, start).await;
 }

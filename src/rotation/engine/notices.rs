@@ -1,7 +1,6 @@
 //! The notices: what this agent tells others that share a secret of who holds it here, and what it hears of them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -38,8 +37,7 @@ impl Engine {
         let mut said = it.said.lock().await;
         let now = self.clock.now();
         let (holders, others) = self.holders.all(&it.rotation.name);
-        let until = now.wall + NOTICE_LEASE;
-        let notice = Notice::new(&self.us, until, holders, others, self.recalling.load(Ordering::Acquire));
+        let notice = Notice::new(&self.us, now.wall + NOTICE_LEASE, holders, others);
         let standing = said.standing.as_ref().map(|(standing, at)| (standing, now.since(*at)));
         if !notice.is_due(standing) {
             return;

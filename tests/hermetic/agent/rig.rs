@@ -394,7 +394,7 @@ impl Rig {
         self.run_with(&["secret", "put", name], value).await
     }
 
-    async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+    pub(super) async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

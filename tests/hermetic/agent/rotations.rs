@@ -161,9 +161,51 @@ async fn after_a_restart_the_log_says_who_may_hold_the_former_version() {
     late.end().await;
     rig.start().await;
     let waits = until(&rig, "a supposed holder", |it| it["holders"] != serde_json::json!([])).await;
-    assert_eq!(waits["holders"], serde_json::json!(["checkout (a process of before the restart, if it still runs)"]));
+    assert_eq!(
+        waits["holders"],
+        serde_json::json!(["checkout (a process of before the restart or reload, if it still runs)"])
+    );
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(status(&rig).await["previous"].is_string(), "it is waited for until the deadline");
+}
+
+#[tokio::test]
+async fn without_an_agent_nothing_is_put_over_an_unfinished_rotation_either() {
+    let mut rig = rotated().await;
+    until(&rig, "a first version", |it| it["state"] == "idle").await;
+    let (late, first) = Reader::of(&rig).await;
+    rotate(&rig, "rotate").await;
+    rig.kill().await;
+    let put = rig.run_with(&["secret", "put", "api-key"], "by hand").await;
+    let retired = rig.run(&["secret", "retire", "api-key", "--version", &first]).await;
+    for refused in [put, retired] {
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("its rotation is unfinished"), "{said}");
+    }
+    rig.start().await;
+    until(&rig, "what was", |it| it["previous"] == *first).await;
+    late.end().await;
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_a_rotation_out_and_puts_it_back_forgets_no_reader() {
+    let rig = rotated().await;
+    until(&rig, "a first version", |it| it["state"] == "idle").await;
+    let (late, first) = Reader::of(&rig).await;
+    let rotation = &ROTATED[ROTATED.find("[secret.api-key.rotation]").unwrap()..];
+    rig.reconfigure(rotation, "");
+    assert_eq!(rig.operate("POST", "/reload", "").await.json()["reloaded"], true);
+    let (later, same) = Reader::of(&rig).await;
+    assert_eq!(first, same);
+    rig.reconfigure("[secret.api-key]\n", &format!("{rotation}[secret.api-key]\n"));
+    assert_eq!(rig.operate("POST", "/reload", "").await.json()["reloaded"], true);
+    until(&rig, "a look at it", |it| it["state"] == "idle").await;
+    rotate(&rig, "rotate").await;
+    let waits = until(&rig, "a laggard", |it| it["waiting_for"] == "readers that hold the former version").await;
+    let supposed = "checkout (a process of before the restart or reload, if it still runs)";
+    assert_eq!(waits["holders"], serde_json::json!([supposed]), "{waits}");
+    late.end().await;
+    later.end().await;
 }
 
 #[tokio::test]

@@ -1,15 +1,18 @@
-//! Random histories of two agents that share a secret: crashes, lost replies, refusals, clocks that step, and an agent
-//! that sleeps in the middle of an act and wakes when its lease has passed. Whatever happens, the invariant holds.
+//! Random histories of two agents that share a secret: crashes, lost replies, refusals, a far side that stays silent, clocks
+//! that step, operators who act in the middle, and an agent that sleeps in the middle of an act and wakes when its lease has
+//! passed. Whatever happens, the invariant holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
 use bursar::audit::Journal;
 use bursar::name::{Name, StoredName};
-use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State, Uptake};
+use bursar::rotation::{ACT_TIMEOUT, Engine, Happened, LEASE, Plan, Rotation, Schedule, State, Uptake, is_ours};
 use bursar::store::key::KeySource;
 use bursar::store::sealed::{Locked, SealedStore};
-use bursar::store::{Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which};
+use bursar::store::{
+    self, Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which,
+};
 use bursar::time::{Boot, Clock, ManualClock, Moment, Wall};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -22,6 +25,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Long beside every clock step and wait of a history.
 const EVERY: Duration = Duration::from_secs(30 * 86_400);
 
+/// How a value begins that an operator has made.
+const BY_HAND: &[u8] = b"by hand ";
+
 /// What goes wrong at one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -31,6 +37,10 @@ enum Fault {
     ReplyLost,
     /// The far side says no; asked whether it accepts, it says not yet.
     Refused,
+    /// The far side never answers, and has done it or has not.
+    Silent {
+        done: bool,
+    },
     /// The process stops here, and is not dead. Of an act at the far side: when it has taken place.
     Sleeps,
 }
@@ -43,6 +53,8 @@ enum Move {
     Ask(usize, bool, Vec<(u8, Fault)>),
     /// A version has leaked.
     Leak(usize, Vec<(u8, Fault)>),
+    /// An operator puts what he has made at the far side by hand, again and again until it is Current or refused.
+    Put(usize, Vec<(u8, Fault)>),
     Wake(usize),
     /// The sleeper dies.
     Kill(usize),
@@ -59,6 +71,8 @@ fn faults() -> impl Strategy<Value = Vec<(u8, Fault)>> {
         Fault::Failed,
         Fault::ReplyLost,
         Fault::Refused,
+        Fault::Silent { done: false },
+        Fault::Silent { done: true },
         Fault::Sleeps,
     ]);
     prop::collection::vec((0..16_u8, fault), 0..3)
@@ -69,6 +83,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         8 => (0..2_usize, faults()).prop_map(|(agent, faults)| Move::Turn(agent, faults)),
         2 => (0..2_usize, any::<bool>(), faults()).prop_map(|(agent, now, faults)| Move::Ask(agent, now, faults)),
         1 => (0..2_usize, faults()).prop_map(|(agent, faults)| Move::Leak(agent, faults)),
+        1 => (0..2_usize, faults()).prop_map(|(agent, faults)| Move::Put(agent, faults)),
         3 => (0..2_usize).prop_map(Move::Wake),
         1 => (0..2_usize).prop_map(Move::Kill),
         4 => (0..7_200_u64).prop_map(Move::Passes),
@@ -85,6 +100,7 @@ struct Gate {
     last_attempt: Mutex<Option<Attempt>>,
     slept: Notify,
     killed: Notify,
+    silent: Notify,
     wake: Notify,
     /// It cannot look at the store anew: what it does, it does by what it knew.
     blind: AtomicBool,
@@ -124,6 +140,17 @@ impl Gate {
                 Err(error())
             }
             Some(Fault::Refused) => refused(),
+            Some(Fault::Silent { done }) => {
+                if done {
+                    let _ = doing.await;
+                }
+                // A store has a time limit of its own.
+                if !is_far {
+                    return Err(error());
+                }
+                self.silent.notify_one();
+                std::future::pending().await
+            }
             Some(Fault::Sleeps) if is_far => {
                 let done = doing.await;
                 self.sleep().await;
@@ -326,7 +353,7 @@ struct History<'a> {
 
 impl<'a> History<'a> {
     fn new(stage: &'a Ground, overlap: Overlap, invents: Invents) -> Self {
-        let far = Arc::new(FarSide { overlap, invents, tells: true, held: Arc::default() });
+        let far = Arc::new(FarSide { overlap, invents, tells: true, held: Arc::default(), is_down: Arc::default() });
         let name: StoredName = format!("history/{}", stage.nth.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
         let agents = [0, 1].map(|nth| {
             let (gate, us) = (Arc::<Gate>::default(), ["a", "b"][nth]);
@@ -360,16 +387,21 @@ impl<'a> History<'a> {
     /// Lets an agent do `doing` until it is done, dies or sleeps.
     async fn drive(&mut self, nth: usize, mut doing: BoxFuture<'static, ()>) {
         let gate = Arc::clone(&self.agents[nth].gate);
-        tokio::select! {
-            biased;
-            () = &mut doing => {}
-            () = gate.killed.notified() => self.restart(nth).await,
-            () = gate.slept.notified() => {
-                let pending = self.versions().await.at(Stage::Pending).map(|version| version.attempt.clone());
-                let held = pending.is_some() && *gate.last_attempt.lock().unwrap() == pending;
-                self.agents[nth].asleep = Some((doing, held));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut doing => return,
+                () = gate.killed.notified() => return self.restart(nth).await,
+                () = gate.slept.notified() => break,
+                () = gate.silent.notified() => {
+                    self.stage.clock.advance(ACT_TIMEOUT);
+                    tokio::time::advance(ACT_TIMEOUT).await;
+                }
             }
         }
+        let pending = self.versions().await.at(Stage::Pending).map(|version| version.attempt.clone());
+        let held = pending.is_some() && *gate.last_attempt.lock().unwrap() == pending;
+        self.agents[nth].asleep = Some((doing, held));
     }
 
     async fn wake(&mut self, nth: usize) {
@@ -408,6 +440,7 @@ impl<'a> History<'a> {
             Move::Wake(nth) => self.wake(*nth).await,
             Move::Kill(nth) if self.agents[*nth].asleep.is_some() => self.restart(*nth).await,
             Move::Kill(_) => {}
+            Move::Put(nth, faults) => self.put(*nth, faults).await,
             Move::Turn(nth, faults) | Move::Ask(nth, _, faults) | Move::Leak(nth, faults) => {
                 let Agent { gate, engine, asleep, .. } = &self.agents[*nth];
                 if asleep.is_some() {
@@ -425,13 +458,68 @@ impl<'a> History<'a> {
                         self.owed += 1;
                         async move { drop(engine.revoke(&key).await) }.boxed()
                     }
-                    Move::Turn(..) | Move::Wake(_) | Move::Kill(_) | Move::Passes(_) | Move::Steps(_) | Move::Due => {
-                        async move { engine.turn_all().await }.boxed()
-                    }
+                    Move::Turn(..)
+                    | Move::Put(..)
+                    | Move::Wake(_)
+                    | Move::Kill(_)
+                    | Move::Passes(_)
+                    | Move::Steps(_)
+                    | Move::Due => async move { engine.turn_all().await }.boxed(),
                 };
                 self.drive(*nth, doing).await;
             }
         }
+    }
+
+    async fn put(&mut self, nth: usize, faults: &[(u8, Fault)]) {
+        if self.agents[nth].asleep.is_some() {
+            return;
+        }
+        let (before, former) = (self.versions().await, self.current().await);
+        let ours = |stage| before.at(stage).is_some_and(is_ours);
+        let is_to_end = before.at(Stage::Previous).is_some() && (ours(Stage::Previous) || ours(Stage::Current));
+        let refused = ours(Stage::Pending) || self.far.overlap == Overlap::Two && is_to_end;
+        let value = [BY_HAND, self.owed.to_string().as_bytes()].concat();
+        if !refused {
+            self.owed += 1;
+            self.far.accept("", &value);
+        }
+        // Who puts does not sleep: nobody could say what he holds.
+        let faults = faults.iter().filter(|(_, fault)| *fault != Fault::Sleeps).copied();
+        *self.agents[nth].gate.faults.lock().unwrap() = faults.collect();
+        self.drive(nth, self.putting(nth, &value)).await;
+        if refused {
+            assert_eq!(lives(&self.versions().await), lives(&before), "it was put over what is unfinished");
+            return;
+        }
+        self.agents[nth].gate.faults.lock().unwrap().clear();
+        while self.current().await.as_ref() != Some(&value) {
+            self.stage.clock.advance(LEASE);
+            self.drive(nth, self.putting(nth, &value)).await;
+        }
+        // What he has made by hand he ends by hand.
+        if let Some(former) = former.filter(|former| former.starts_with(BY_HAND)) {
+            self.far.held.lock().unwrap().retain(|_, (_, one)| *one != former);
+        }
+    }
+
+    /// A `put` by agent `nth`, as the broker carries it out.
+    fn putting(&self, nth: usize, value: &[u8]) -> BoxFuture<'static, ()> {
+        let Agent { gate, engine, .. } = &self.agents[nth];
+        let (engine, place, value) = (Arc::clone(engine), place(self.stage, &self.name, gate), Secret::copy_of(value));
+        let lease_ends = self.stage.clock.now().wall + LEASE;
+        async move {
+            if let Ok(None) = engine.unfinished_at(&place).await {
+                let attempt = Attempt::new(&SystemRandom).unwrap();
+                drop(store::put(&*place.store, &place.name, &value, &attempt, lease_ends).await);
+            }
+        }
+        .boxed()
+    }
+
+    async fn current(&self) -> Option<Vec<u8>> {
+        let (_, value) = self.stage.store.read(&self.name, &Which::Current).await.ok()?;
+        Some(value.expose().to_vec())
     }
 
     /// What holds at any moment, whatever is unfinished.
@@ -500,6 +588,11 @@ pub(super) fn key() -> Name {
     "key".parse().unwrap()
 }
 
+fn place(stage: &Ground, name: &StoredName, gate: &Arc<Gate>) -> Place {
+    let store = Arc::new(GatedStore(Arc::clone(&stage.store), Arc::clone(gate)));
+    Place { store_name: "local".parse().unwrap(), store, name: name.clone(), fresh_for: None }
+}
+
 fn engine(
     stage: &Ground,
     far: &Arc<FarSide>,
@@ -508,11 +601,16 @@ fn engine(
     journal: &Journal,
     gate: &Arc<Gate>,
 ) -> Arc<Engine> {
-    let store = Arc::new(GatedStore(Arc::clone(&stage.store), Arc::clone(gate)));
-    let place = Place { store_name: "local".parse().unwrap(), store, name: name.clone(), fresh_for: None };
     let told = Box::new(|_: &Name, _: &Happened| {});
     let engine =
         Engine::new(journal.clone(), Arc::<ManualClock>::clone(&stage.clock), Arc::new(SystemRandom), us, told);
+    engine.keep(vec![rotation(stage, far, name, gate)]);
+    // Nobody was handed anything: its log need not be asked.
+    engine.holders.looked(&key(), std::iter::empty());
+    Arc::new(engine)
+}
+
+fn rotation(stage: &Ground, far: &Arc<FarSide>, name: &StoredName, gate: &Arc<Gate>) -> Rotation {
     let two = far.overlap == Overlap::Two;
     let plan = Plan {
         overlap: far.overlap,
@@ -524,13 +622,16 @@ fn engine(
     };
     let schedule = Schedule { every: Some(EVERY), ..Schedule::default() };
     let rotator = Arc::new(GatedRotator(Arc::clone(far), Arc::clone(gate)));
-    engine.keep(vec![Rotation { name: key(), place, plan, uptake: Uptake::Local, schedule, rotator }]);
-    Arc::new(engine)
+    let place = place(stage, name, gate);
+    Rotation { name: key(), place, plan, uptake: Uptake::Local, schedule, rotator }
 }
 
 fn any_history_holds(overlap: Overlap, invents: Invents) {
     let ground = Ground::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    // Time passes where a history says so, and not while a log or a store is waited for.
+    let (over, until_over) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || until_over.recv());
     let cases = std::env::var("BURSAR_TEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&moves(), |moves| {
@@ -544,6 +645,7 @@ fn any_history_holds(overlap: Overlap, invents: Invents) {
         });
         Ok(())
     });
+    drop(over);
     outcome.unwrap();
 }
 
@@ -599,6 +701,25 @@ fn what_an_operator_says_of_the_former_version_outlives_a_restart() {
             ordinary.versions().await.at(Stage::Previous).is_some(),
             "nobody said so: its grace period is waited for"
         );
+    });
+}
+
+#[test]
+fn a_rotation_that_is_put_back_while_it_is_at_its_last_step_begins_no_other() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut history = History::new(&ground, Overlap::Two, Invents::FarSide);
+    runtime.block_on(async {
+        // At the first call to the far side after its reservation.
+        history.make(&Move::Turn(0, vec![(4, Fault::Sleeps)])).await;
+        let (before, far) = (history.versions().await, history.far());
+        let Agent { gate, engine, asleep, .. } = &history.agents[0];
+        assert!(asleep.is_some() && before.at(Stage::Pending).is_some(), "{before:?}");
+        engine.keep(Vec::new());
+        engine.keep(vec![rotation(&ground, &history.far, &history.name, gate)]);
+        engine.turn_all().await;
+        assert_eq!((history.versions().await, history.far()), (before, far), "two are at it");
+        history.ends_well().await;
     });
 }
 

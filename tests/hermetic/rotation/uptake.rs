@@ -151,9 +151,11 @@ impl Fleet {
         Self { ground, store, a }
     }
 
-    /// Another one; or the same again.
+    /// Another one, which has watched from the beginning.
     fn agent(&self, us: &str) -> Arc<Engine> {
-        agent(us, &self.ground, &self.store)
+        let agent = agent(us, &self.ground, &self.store);
+        agent.holders.looked(&key(), std::iter::empty());
+        agent
     }
 
     async fn current(&self) -> VersionId {
@@ -271,13 +273,20 @@ async fn who_held_it_before_a_restart_of_another_agent_is_supposed_to_hold_it_st
     takes(&b, 7, &fleet.current().await);
     fleet.replaced().await;
     drop(b);
-    let b = fleet.agent("b 4f1c");
-    b.wait_for_recall();
+    let b = agent("b 4f1c", &fleet.ground, &fleet.store);
+    b.tell_all().await;
+    assert_eq!(fleet.waits_for().await, ["others at b"], "it has not looked yet");
+    b.turn_all().await;
+    fleet.passes(A_WHILE);
     b.tell_all().await;
     assert_eq!(fleet.waits_for().await, ["others at b"], "it has yet to read its log");
     b.recall(|_, _, _| async { Some(vec!["checkout".parse().unwrap()]) }).await;
+    fleet.passes(A_WHILE);
     b.tell_all().await;
-    assert_eq!(fleet.waits_for().await, ["checkout (a process of before the restart, if it still runs) at b"]);
+    assert_eq!(
+        fleet.waits_for().await,
+        ["checkout (a process of before the restart or reload, if it still runs) at b"]
+    );
 }
 
 #[tokio::test]
