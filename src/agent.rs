@@ -41,7 +41,7 @@ use crate::name::Name;
 use crate::peer::cgroup::ContainerRoots;
 use crate::peer::shares::{Admission, Shares};
 use crate::peer::{Peer, Sources};
-use crate::rotation::{self, keep_turning};
+use crate::rotation::{self, keep_telling, keep_turning};
 use crate::store::Shelf;
 use crate::systemd::{Inherited, NotInherited};
 use crate::telemetry::trace::Tracer;
@@ -269,6 +269,7 @@ impl Agent {
         background.spawn(tell_of_changes(Arc::clone(&broker)));
         rotation.wait_for_recall();
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));
+        background.spawn(keep_telling(Arc::clone(&rotation)));
         background.spawn(keep_turning(rotation));
         Ok(Self { broker, journal, drain, serving, background, warnings, _lanes: lanes })
     }

@@ -34,7 +34,7 @@ const fn target(name: &'static str, run: fn(&[u8]), mutations: u32) -> Target {
 }
 
 /// Every target. Each has a file in `fuzz_targets`, an entry in `Cargo.toml`, and seeds in `corpus/<name>`.
-pub const TARGETS: [Target; 47] = [
+pub const TARGETS: [Target; 48] = [
     target("token_form", api::token_form, QUICK),
     target("secret_query", api::secret_query, QUICK),
     target("secret_member", store::secret_member, QUICK),
@@ -71,6 +71,7 @@ pub const TARGETS: [Target; 47] = [
     target("rotator_list", rotation::rotator_list, QUICK),
     target("iam_answer", rotation::iam_answer, QUICK),
     target("exec_reply", rotation::exec_reply, QUICK),
+    target("holder_notice", rotation::holder_notice, QUICK),
     target("store_key", store::store_key, QUICK),
     target("line_end", store::line_end, QUICK),
     target("aws_book", store::aws_book, QUICK),

@@ -5,9 +5,11 @@ use bursar::rotation::access_key::xml::Element;
 use bursar::rotation::exec::talk::{self, Asked};
 use bursar::rotation::http::list::Shape;
 use bursar::rotation::http::template::{Given, Pointer, Template, Tree, Values, Written};
+use bursar::rotation::notice::{Notice, long_over, told_of};
 use bursar::rotation::{FarId, Label, Trouble};
 use bursar::secret::Secret;
-use bursar::store::Attempt;
+use bursar::store::{Attempt, Author, Posted};
+use bursar::time::Wall;
 use serde_json::Value;
 
 use super::input::reads_back;
@@ -97,5 +99,22 @@ pub fn exec_reply(bytes: &[u8]) {
             // A reason of its own is a few words without digits.
             Err(trouble) => assert!(trouble.to_string().len() < 600 && !trouble.to_string().contains("hunter2")),
         }
+    }
+}
+
+/// A notice of another agent: what is none has somebody hold every version, and one that is reads as it is written.
+pub fn holder_notice(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (author, us) = (Author::of("web-2 4f1c"), Author::of("us"));
+    let posted = [Posted { author: author.clone(), text: text.to_owned() }];
+    let (version, ages_ago) = ("v1".parse().unwrap(), Wall::from_micros(i64::MIN / 2));
+    let told = told_of(&version, &posted, &us, ages_ago);
+    assert!(told.len() <= 65 && told.iter().all(|who| who.len() < 400 && !who.chars().any(char::is_control)));
+    match Notice::read(&author, text) {
+        Some(notice) => {
+            assert_eq!(Notice::read(&author, &notice.text()).as_ref(), Some(&notice));
+            assert_eq!(Notice::read(&us, text), None);
+        }
+        None => assert!(told.len() == 1 && long_over(&posted, Wall::from_micros(i64::MAX)).next().is_none()),
     }
 }

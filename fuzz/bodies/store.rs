@@ -8,7 +8,7 @@ use bursar::store::key;
 use bursar::store::openbao::answer;
 use bursar::store::openbao::book::{Book, Written};
 use bursar::store::sealed::bind::parse_notes;
-use bursar::store::{Attempt, Stages, VersionId};
+use bursar::store::{Attempt, Posted, Stages, VersionId};
 
 use super::input::reads_back;
 
@@ -73,7 +73,9 @@ pub fn openbao_answer(bytes: &[u8]) {
     }
     let face = answer::face(bytes, true);
     let (written, keys, granted) = (answer::written(bytes), answer::keys(bytes), answer::granted(bytes));
-    let errors = [face.err(), written.err(), keys.err(), granted.err()];
+    let notice = answer::notice(bytes, true);
+    assert!(!matches!(&notice, Ok(Some(text)) if text.len() > Posted::MOST_BYTES));
+    let errors = [face.err(), written.err(), keys.err(), granted.err(), notice.err()];
     let said = [200, 307, 400, 403, 404, 429, 500, 503].map(|status| answer::said(status, bytes).err());
     for error in errors.into_iter().chain(said).flatten() {
         assert!(error.to_string().len() < 400 && !error.to_string().contains("hunter2"));

@@ -70,7 +70,7 @@ fn one(name: &Name, meant: &meant::Rotation, read: &Read, shelf: &Shelf, tools: 
         uptake_deadline: meant.uptake_deadline,
         exclusive: meant.rotator.exclusive(),
     };
-    Ok(Rotation { name: name.clone(), place, plan, schedule: meant.schedule.clone(), rotator })
+    Ok(Rotation { name: name.clone(), place, plan, uptake: meant.uptake, schedule: meant.schedule.clone(), rotator })
 }
 
 fn rotator(

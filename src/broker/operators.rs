@@ -126,7 +126,9 @@ impl Broker {
         let _ = case.record(&permit, "ok", &format!("asked for {}: {}", ask.how.as_str(), ask.reason)).await?;
         let rotated = self.rotated_as(&ask).await;
         let word = rotated.as_ref().map_or_else(rotation::Why::code, |_| "ok");
-        let decision = case.record(&permit, word, ask.how.as_str()).await?.decision();
+        let held_by = rotated.as_ref().map_or(&[][..], |rotated| &rotated.held_by).join(", ");
+        let held_by = if held_by.is_empty() { held_by } else { format!(", which was held by {held_by}") };
+        let decision = case.record(&permit, word, &format!("{}{held_by}", ask.how.as_str())).await?.decision();
         Ok(Done { result: rotated, decision })
     }
 

@@ -137,8 +137,7 @@ impl Broker {
             How::Ordinary => Rotated { status: Some(engine.rotate(ask.name, false).await?), ..Rotated::default() },
             How::Now => Rotated { status: Some(engine.rotate(ask.name, true).await?), ..Rotated::default() },
             How::Leaked => {
-                let (held, status) = engine.revoke(ask.name).await?;
-                let held_by = held.iter().map(ToString::to_string).collect();
+                let (held_by, status) = engine.revoke(ask.name).await?;
                 Rotated { held_by, status: Some(status), ..Rotated::default() }
             }
         })

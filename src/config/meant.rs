@@ -14,7 +14,7 @@ use crate::policy::UnknownIds;
 use crate::retry::Rate;
 use crate::rotation::client_secret::Call;
 use crate::rotation::random::Alphabet;
-use crate::rotation::{Overlap, Schedule, access_key, exec, http, postgres, redis_acl};
+use crate::rotation::{Overlap, Schedule, Uptake, access_key, exec, http, postgres, redis_acl};
 use crate::store::openbao;
 
 pub use super::said::{Format, Level};
@@ -140,6 +140,15 @@ pub enum Store {
 }
 
 impl Store {
+    /// Whether agents that share it can tell each other of its secrets there.
+    #[must_use]
+    pub const fn carries_notices(&self) -> bool {
+        match self {
+            Self::OpenBao(_) => true,
+            Self::Sealed { .. } | Self::Files { .. } | Self::Aws(_) => false,
+        }
+    }
+
     /// The files that the agent reads to reach it.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let bao = match self {
@@ -236,7 +245,9 @@ pub struct Rotation {
     pub schedule: Schedule,
     /// How long the former version stays valid.
     pub grace: Duration,
-    /// How long after the promotion its readers are waited for.
+    /// Whose readers are waited for.
+    pub uptake: Uptake,
+    /// How long after the promotion they are.
     pub uptake_deadline: Duration,
     /// By what.
     pub rotator: Rotator,

@@ -108,6 +108,16 @@ impl Store for Fake {
         refused()
     }
 
+    fn note<'a>(
+        &'a self,
+        _: &'a StoredName,
+        _: &'a VersionId,
+        _: &'a Attempt,
+        _: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        refused()
+    }
+
     fn change_counter(&self) -> Option<u64> {
         self.counts.load(Ordering::SeqCst).then(|| self.changes.load(Ordering::SeqCst))
     }

@@ -1,6 +1,7 @@
 //! The engine: looks what comes next, has it done, and waits. What is done stands in `acts`.
 
 mod acts;
+mod notices;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +14,14 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use notices::Said;
+
+pub use notices::keep_telling;
+
 use super::status::rehearsal;
 use super::{
-    ACT_TIMEOUT, Holder, Holders, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
-    Waiting, is_ours, step,
+    ACT_TIMEOUT, Holder, Holders, LEAKED, Lives, Overlap, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble,
+    Uptake, Waiting, is_ours, step,
 };
 use crate::audit::{Journal, NotDurable};
 use crate::crypto::Random;
@@ -61,6 +66,8 @@ pub struct Rotation {
     pub place: Place,
     /// What may be counted on.
     pub plan: Plan,
+    /// Whose readers are waited for.
+    pub uptake: Uptake,
     /// When it is due.
     pub schedule: Schedule,
     /// What performs it.
@@ -143,6 +150,8 @@ pub struct Engine {
     pub acts: Tally<12>,
     turning: Mutex<BTreeMap<Name, Arc<Turning>>>,
     changed: Notify,
+    /// Wakes who tells other agents when a version is handed out that nobody held, or it is known who held one before.
+    handed: Notify,
 }
 
 /// One rotation as it turns.
@@ -151,27 +160,34 @@ struct Turning {
     /// Held while a step is done.
     memory: Arc<tokio::sync::Mutex<Memory>>,
     shown: Arc<Mutex<Shown>>,
+    said: tokio::sync::Mutex<Said>,
 }
 
 /// What is remembered from one step to the next; a crash may lose it.
 #[derive(Default)]
 struct Memory {
     probe: Probe,
-    /// An operator has asked for a rotation.
-    asked: bool,
-    /// What was Current then: another agent may do what was asked for.
-    asked_of: Option<VersionId>,
-    /// The version past whose grace period the operator goes.
-    without_grace: Option<VersionId>,
-    /// The version that has leaked.
+    /// The rotation that an operator has asked for.
+    asked: Option<Asked>,
+    /// The version that has leaked, as an operator has told us.
     leaked: Option<VersionId>,
     /// The version that we have ended at the far side, and perhaps not yet in the store.
     revoked: Option<VersionId>,
+    /// Who holds the Previous version at other agents, by what they told last.
+    elsewhere: Option<(VersionId, Vec<String>)>,
     /// What the Pending version is given up for.
     given_up_for: Option<Trouble>,
     /// Whether the reservation was found, so that somebody may have had a credential made for it.
     found: bool,
     failures: u32,
+}
+
+/// A rotation that was asked for, until it is reserved.
+struct Asked {
+    /// What was Current then: another agent may do what was asked for.
+    of: Option<VersionId>,
+    /// Whether that is to end without grace.
+    without_grace: bool,
 }
 
 /// What is shown of it, without waiting for a step to end.
@@ -184,6 +200,8 @@ struct Shown {
     current: Option<(VersionId, Wall)>,
     previous: Option<VersionId>,
     pending: Option<VersionId>,
+    /// Who holds the previous one at other agents.
+    elsewhere: Vec<String>,
     failures: u32,
     last_error: Option<String>,
     /// When it is looked at again.
@@ -193,8 +211,9 @@ struct Shown {
 impl Default for Shown {
     fn default() -> Self {
         let state = State::Unknown;
-        let (waiting, next, due, current, previous, pending, failures, last_error, again) = Default::default();
-        Self { state, waiting, next, due, current, previous, pending, failures, last_error, again }
+        let (waiting, next, due, current, previous, pending) = Default::default();
+        let (elsewhere, failures, last_error, again) = Default::default();
+        Self { state, waiting, next, due, current, previous, pending, elsewhere, failures, last_error, again }
     }
 }
 
@@ -202,9 +221,9 @@ impl Engine {
     /// An engine without rotations; `us` names it to others that share a store.
     #[must_use]
     pub fn new(journal: Journal, clock: Arc<dyn Clock>, random: Arc<dyn Random>, us: &str, told: Told) -> Self {
-        let (holders, recalling, turning, changed) = Default::default();
+        let (holders, recalling, turning, changed, handed) = Default::default();
         let acts = Tally::of(ACTS);
-        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed }
+        Self { journal, clock, random, us: us.into(), holders, recalling, told, acts, turning, changed, handed }
     }
 
     /// Reads with `recall` who was handed a former version that is not over yet before this start, and since when it was
@@ -218,6 +237,7 @@ impl Engine {
         join_all(turning.iter().map(|it| self.recall_one(it, &recall))).await;
         self.recalling.store(false, Ordering::Release);
         self.changed.notify_one();
+        self.handed.notify_one();
     }
 
     async fn recall_one<F>(&self, it: &Turning, recall: &impl Fn(Name, VersionId, Wall) -> F)
@@ -253,7 +273,9 @@ impl Engine {
             let before = turning.remove(&rotation.name);
             let (memory, shown) = before.map(|it| (Arc::clone(&it.memory), Arc::clone(&it.shown))).unwrap_or_default();
             look_again(&shown);
-            kept.insert(rotation.name.clone(), Arc::new(Turning { rotation, memory, shown }));
+            // What was told is told once more: it may be of another place.
+            let said = tokio::sync::Mutex::default();
+            kept.insert(rotation.name.clone(), Arc::new(Turning { rotation, memory, shown, said }));
         }
         *turning = kept;
         self.holders.watch(turning.keys());
@@ -280,9 +302,8 @@ impl Engine {
                 return Err(Why::OutsideItsWindow(name.clone(), window.to_string(), opens.rfc3339().to_string()));
             }
         }
-        memory.asked = true;
-        memory.asked_of = versions.at(Stage::Current).map(|version| version.id.clone());
-        memory.without_grace = versions.at(Stage::Current).filter(|_| now).map(|version| version.id.clone());
+        let of = versions.at(Stage::Current).map(|version| version.id.clone());
+        memory.asked = Some(Asked { of, without_grace: now });
         self.follow(&it, &mut memory).await?;
         Ok(self.status_of(&it))
     }
@@ -292,18 +313,23 @@ impl Engine {
     ///
     /// # Errors
     /// [`Why`]; what has been done by then stands.
-    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<Holder>, Status), Why> {
+    pub async fn revoke(self: &Arc<Self>, name: &Name) -> Result<(Vec<String>, Status), Why> {
         let it = self.of(name)?;
         let mut memory = it.memory.lock().await;
         let versions = self.versions(&it).await?;
         let previous = versions.at(Stage::Previous).filter(|version| is_ours(version) || it.rotation.plan.exclusive);
         let leaked = previous.or_else(|| versions.at(Stage::Current));
-        let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?.id.clone();
-        let (held, _) = self.holders.of(name, &leaked);
-        memory.asked = previous.is_none();
-        memory.asked_of = Some(leaked.clone());
-        memory.leaked = Some(leaked);
+        let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?;
+        self.note(&it, leaked, &Notes::default().with(LEAKED, "yes")?).await?;
+        let leaked = leaked.id.clone();
+        let held = self.holders.of(name, &leaked).0.into_iter().map(|holder| holder.to_string());
+        let mut held: Vec<_> = held.collect();
+        memory.leaked = Some(leaked.clone());
         self.follow(&it, &mut memory).await?;
+        // Who is merely named is asked for last.
+        if it.rotation.uptake == Uptake::Store {
+            held.extend(self.elsewhere(&it, &leaked).await);
+        }
         Ok((held, self.status_of(&it)))
     }
 
@@ -320,8 +346,11 @@ impl Engine {
 
     /// A process was handed a version: it holds nothing that it was handed before, and who waits for that goes on.
     pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
-        self.holders.took(secret, holder, lives);
+        let is_first = self.holders.took(secret, holder, lives);
         let Some(it) = self.lock().get(secret).cloned() else { return };
+        if is_first && it.rotation.uptake == Uptake::Store {
+            self.handed.notify_one();
+        }
         if it.shown().waiting == Some(Waiting::Readers) {
             look_again(&it.shown);
             self.changed.notify_one();
@@ -422,7 +451,13 @@ impl Engine {
     async fn steps(&self, it: &Turning, memory: &mut Memory) -> Result<(Option<Wall>, Waiting), Why> {
         for _ in 0..MOST_STEPS {
             let versions = self.versions(it).await?;
-            let next = self.next(it, &versions, memory);
+            let mut next = self.next(it, &versions, memory);
+            if let Some(previous) = versions.at(Stage::Previous)
+                && self.asks_others(it, &versions, &next)
+            {
+                memory.elsewhere = Some((previous.id.clone(), self.elsewhere(it, &previous.id).await));
+                next = self.next(it, &versions, memory);
+            }
             if let Step::Rest { until, waiting } = next {
                 return Ok((until, waiting));
             }
@@ -430,6 +465,12 @@ impl Engine {
             self.perform(it, next, &versions, memory).await?;
         }
         Err(Why::Internal("a rotation does not come to its end"))
+    }
+
+    async fn note(&self, it: &Turning, version: &Version, notes: &Notes) -> Result<(), StoreError> {
+        let Place { store, name, .. } = &it.rotation.place;
+        let noted = timeout(ACT_TIMEOUT, store.note(name, &version.id, &version.attempt, notes)).await;
+        noted.unwrap_or_else(|_| Err(StoreError::Unavailable("it did not answer".into())))
     }
 
     async fn versions(&self, it: &Turning) -> Result<Versions, StoreError> {
@@ -450,28 +491,36 @@ impl Engine {
             Some((_, since)) => rotation.schedule.due(&rotation.name, *since),
             None => Some(now),
         };
-        memory.asked &= memory.asked_of.as_ref() == current.as_ref().map(|(id, _)| id);
+        memory.asked = memory.asked.take().filter(|asked| asked.of.as_ref() == current.as_ref().map(|(id, _)| id));
         let probe = &mut memory.probe;
         probe.us = self.us.clone();
-        probe.due = if memory.asked { Some(now) } else { scheduled };
+        probe.due = if memory.asked.is_some() { Some(now) } else { scheduled };
         // What this log's agent reserved is its own after a restart too: nobody else holds this log.
         let ours = pending.filter(|version| version.notes.get(Notes::AGENT) == Some(&*self.us));
         if let Some(ours) = ours.filter(|_| probe.attempt.is_none()) {
             (probe.attempt, memory.found) = (Some(ours.attempt.clone()), true);
         }
-        probe.held = previous.is_some_and(|version| {
-            let (holders, more) = self.holders.of(&rotation.name, &version.id);
-            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
-        });
         let is_previous = |id: &Option<VersionId>| id.is_some() && id.as_ref() == previous.map(|version| &version.id);
+        let told = memory.elsewhere.as_ref().filter(|(id, _)| previous.is_some_and(|version| version.id == *id));
+        let elsewhere = told.map(|(_, who)| who.clone()).unwrap_or_default();
+        probe.held = !elsewhere.is_empty() || self.is_held_here(&rotation.name, versions);
         (probe.leaked, probe.revoked) = (is_previous(&memory.leaked), is_previous(&memory.revoked));
-        let grace = if is_previous(&memory.without_grace) { Duration::ZERO } else { rotation.plan.grace };
-        let plan = Plan { grace, ..rotation.plan.clone() };
         let mut shown = it.shown();
-        (shown.due, shown.current) = (scheduled, current);
+        (shown.due, shown.current, shown.elsewhere) = (scheduled, current, elsewhere);
         shown.previous = previous.map(|version| version.id.clone());
         shown.pending = pending.map(|version| version.id.clone());
-        step(versions, &memory.probe, &plan, now)
+        step(versions, &memory.probe, &rotation.plan, now)
+    }
+
+    /// Whether readers of ours hold the Previous version, or must be supposed to.
+    fn is_held_here(&self, name: &Name, versions: &Versions) -> bool {
+        // Another agent may have ended what was held.
+        let over = versions.iter().filter(|version| version.stages.has(Stage::Retired));
+        over.for_each(|version| self.holders.ended(name, &version.id));
+        versions.at(Stage::Previous).is_some_and(|previous| {
+            let (holders, more) = self.holders.of(name, &previous.id);
+            more || !holders.is_empty() || self.recalling.load(Ordering::Acquire)
+        })
     }
 
     /// What an unfinished rotation waits for, if there is one.
@@ -495,7 +544,7 @@ impl Engine {
             rotator: rotator.kind().into(),
             state: shown.state,
             waiting_for: shown.waiting.filter(|_| shown.state == State::Waiting).map(|it| it.as_str().into()),
-            holders: holders.iter().map(ToString::to_string).collect(),
+            holders: holders.iter().map(ToString::to_string).chain(shown.elsewhere).collect(),
             next_at: shown.next.map(time),
             due_at: shown.due.map(time),
             overdue: failing || too_old.is_some_and(|at| at <= now),

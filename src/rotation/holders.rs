@@ -60,16 +60,20 @@ impl Holders {
         *all = watched;
     }
 
-    /// A process was handed a version: what it held before it holds no more.
-    pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) {
+    /// A process was handed a version: what it held before it holds no more. Whether that version was held by nobody.
+    pub fn took(&self, secret: &Name, holder: Holder, lives: Lives) -> bool {
         let mut all = self.lock();
-        let Some(known) = all.get_mut(secret) else { return };
+        let Some(known) = all.get_mut(secret) else { return false };
+        let version = &holder.version;
+        let is_held =
+            known.untold.contains(version) || known.holders.iter().any(|kept| kept.holder.version == *version);
         // In a foreign pid namespace all have the number 0: one is not the other.
         if holder.pid != Some(0) {
             let it = |kept: &Kept| (&kept.holder.workload, kept.holder.pid) == (&holder.workload, holder.pid);
             known.holders.retain(|kept| !it(kept));
         }
         known.add(Kept { holder, lives: Some(lives) });
+        !is_held
     }
 
     /// A process of `workload` was handed `version` before this agent started: nobody can say whether it has ended.
@@ -90,17 +94,20 @@ impl Holders {
     /// Who still holds `version`, and whether others may that are not known.
     #[must_use]
     pub fn of(&self, secret: &Name, version: &VersionId) -> (Vec<Holder>, bool) {
+        let (mut holders, untold) = self.all(secret);
+        holders.retain(|holder| holder.version == *version);
+        (holders, untold.contains(version))
+    }
+
+    /// Who holds what, and the versions that others may hold who are not known.
+    #[must_use]
+    pub fn all(&self, secret: &Name) -> (Vec<Holder>, Vec<VersionId>) {
         let mut all = self.lock();
-        let Some(known) = all.get_mut(secret) else { return (Vec::new(), false) };
+        let Some(known) = all.get_mut(secret) else { return <_>::default() };
         known.holders.retain(may_live);
-        let mut holders: Vec<_> = known
-            .holders
-            .iter()
-            .filter(|kept| kept.holder.version == *version)
-            .map(|kept| kept.holder.clone())
-            .collect();
+        let mut holders: Vec<_> = known.holders.iter().map(|kept| kept.holder.clone()).collect();
         holders.sort();
-        (holders, known.untold.contains(version))
+        (holders, known.untold.clone())
     }
 
     /// `version` has been ended: nobody holds anything by it.

@@ -20,6 +20,8 @@ pub mod exec;
 mod holders;
 pub mod http;
 pub mod login;
+#[doc(hidden)]
+pub mod notice;
 pub mod postgres;
 pub mod random;
 pub mod redis_acl;
@@ -38,7 +40,7 @@ use crate::store::{Attempt, Notes, Stage, StoreError, Version, Versions};
 use crate::time::Wall;
 
 pub use admin::Admin;
-pub use engine::{Engine, Happened, Rotation, Told, Why, keep_turning};
+pub use engine::{Engine, Happened, Rotation, Told, Why, keep_telling, keep_turning};
 pub use holders::{Holder, Holders, Lives};
 pub use rotator::{Created, Ended, FarId, Found, Held, Invents, Label, Overlap, Rotator, Trouble};
 pub use schedule::Schedule;
@@ -58,6 +60,10 @@ pub const BY_ROTATION: &str = "rotation";
 const REPLACES: &str = "replaces";
 /// Stands in it where there was none.
 const NOTHING: &str = "nothing";
+/// The note that says, with its attempt, that the version it replaces ends without grace: readers are waited for.
+const WITHOUT_GRACE: &str = "without_grace";
+/// The note of a version that has leaked, as an operator says: it is replaced at once, and then nobody is waited for.
+const LEAKED: &str = "leaked";
 /// The note that holds what the far side held before: a short digest of each id.
 const BEFORE: &str = "before";
 /// How many credentials at the far side a note remembers.
@@ -78,6 +84,15 @@ pub struct Plan {
     pub uptake_deadline: Duration,
     /// Whether nobody else makes credentials there, so that what belongs to no version is ours.
     pub exclusive: bool,
+}
+
+/// Whose readers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uptake {
+    /// Those of this agent.
+    Local,
+    /// Those of every agent that shares the secret: they tell each other on the board of its store.
+    Store,
 }
 
 /// What is known beside the versions.
@@ -101,7 +116,7 @@ pub struct Probe {
     pub refused: bool,
     /// Whether readers are known, or must be supposed, to hold the Previous version.
     pub held: bool,
-    /// Whether the Previous version has leaked: nobody is waited for.
+    /// Whether we were told that the Previous version has leaked: nobody is waited for.
     pub leaked: bool,
     /// Whether the Previous version has been ended at the far side.
     pub revoked: bool,
@@ -174,6 +189,7 @@ pub fn step(versions: &Versions, probe: &Probe, plan: &Plan, now: Wall) -> Step 
         (None, Some(previous)) if is_ours(previous) || current.is_some_and(is_ours) => {
             replaced(previous, current, probe, plan, now)
         }
+        (None, _) if current.is_some_and(has_leaked) => Step::Reserve,
         (None, _) => match probe.due {
             Some(due) if due <= now => Step::Reserve,
             until => Step::Rest { until, waiting: Waiting::Due },
@@ -240,11 +256,16 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
     if !is_ours(previous) && !plan.exclusive {
         return Step::Retire { left: true };
     }
-    let promoted = current.and_then(|version| version.notes.promoted()).unwrap_or(now);
-    let (over, deadline) = (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace));
     if probe.leaked {
         return Step::Revoke;
     }
+    let promoted = current.and_then(|version| version.notes.promoted()).unwrap_or(now);
+    let without_grace = current.and_then(|version| version.notes.get(WITHOUT_GRACE)) == Some(previous.attempt.as_str());
+    let (over, deadline) = match (has_leaked(previous), without_grace) {
+        (true, _) => (now, promoted),
+        (false, true) => (now, promoted + plan.uptake_deadline),
+        (false, false) => (promoted + plan.grace, promoted + plan.uptake_deadline.max(plan.grace)),
+    };
     if now < over {
         return Step::Rest { until: Some(over), waiting: Waiting::Grace };
     }
@@ -263,6 +284,11 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
 #[must_use]
 pub fn is_ours(version: &Version) -> bool {
     version.notes.get(Notes::BY) == Some(BY_ROTATION)
+}
+
+/// Whether it has leaked, as an operator says.
+fn has_leaked(version: &Version) -> bool {
+    version.notes.get(LEAKED).is_some()
 }
 
 /// What is at the far side and is to be ended before another is made there: what was made for `pending` and got lost,
@@ -288,7 +314,8 @@ fn is_left_over(label: Option<&Label>, versions: &Versions) -> bool {
     owner.is_some_and(|version| version.stages.has(Stage::Retired) || !is_ours(version))
 }
 
-/// The notes of a new reservation: by whom, in place of what, under which label, and what the far side held before.
+/// The notes of a new reservation: by whom, in place of what and whether that ends without grace, under which label, and
+/// what the far side held before.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where a bound is passed.
@@ -296,13 +323,17 @@ pub fn reservation(
     us: &str,
     attempt: &Attempt,
     current: Option<&Version>,
+    without_grace: bool,
     found: Option<&[Found]>,
 ) -> Result<Notes, StoreError> {
-    let notes = Notes::default()
+    let mut notes = Notes::default()
         .with(Notes::BY, BY_ROTATION)?
         .with(Notes::AGENT, us)?
         .with(REPLACES, word_of(current))?
         .with(Label::NOTE, Label::new(attempt).as_str())?;
+    if without_grace {
+        notes = notes.with(WITHOUT_GRACE, word_of(current))?;
+    }
     match found {
         // More than a note holds: what belongs to no version is then nobody's.
         Some(found) if found.len() <= MOST_BEFORE => {

@@ -50,7 +50,7 @@ pub struct Status {
     pub state: State,
     /// What is waited for, in words; none: nothing.
     pub waiting_for: Option<String>,
-    /// Who still holds the former version: the laggards.
+    /// Who still holds the former version: the laggards, those of other agents too where they count.
     pub holders: Vec<String>,
     /// When it goes on by itself (RFC 3339).
     pub next_at: Option<String>,
@@ -157,7 +157,7 @@ fn rehearse(
     match step {
         Step::Reserve | Step::TakeOver => {
             let id: VersionId = format!("rehearsed-{nth}").parse()?;
-            let notes = super::reservation(&probe.us, &attempt, versions.at(Stage::Current), None)?;
+            let notes = super::reservation(&probe.us, &attempt, versions.at(Stage::Current), false, None)?;
             if let Reserved::Ours(ours) = versions.reserve(now, id, &attempt, now + super::LEASE, &notes)? {
                 (probe.attempt, probe.due) = (Some(ours.attempt), None);
             }

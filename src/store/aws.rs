@@ -490,4 +490,14 @@ impl Store for AwsStore {
         };
         self.in_time(retire).boxed()
     }
+
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.in_time(self.change(name, |_, versions| versions.note(version, attempt, notes))).boxed()
+    }
 }

@@ -289,6 +289,16 @@ impl Store for FilesStore {
         self.read_only()
     }
 
+    fn note<'a>(
+        &'a self,
+        _: &'a StoredName,
+        _: &'a VersionId,
+        _: &'a Attempt,
+        _: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.read_only()
+    }
+
     fn reread_after(&self) -> Duration {
         REREAD_AFTER
     }

@@ -21,12 +21,14 @@ pub mod aws;
 pub mod files;
 pub mod import;
 pub mod key;
+mod noticeboard;
 pub mod openbao;
 pub mod sealed;
 mod shelf;
 pub mod upkeep;
 pub mod versions;
 
+pub use noticeboard::{Author, Noticeboard, Posted};
 pub use shelf::{Entry, Place, Shelf};
 pub use upkeep::Upkeep;
 pub use versions::Versions;
@@ -39,7 +41,7 @@ pub const MOST_VALUE_BYTES: usize = 65_536;
 
 /// Where secrets live.
 ///
-/// *reserve*, *fill*, *promote* and *retire* are each a compare-and-set on the attempt: a late owner whose
+/// *reserve*, *fill*, *promote*, *retire* and *note* are each a compare-and-set on the attempt: a late owner whose
 /// reservation was taken over gets [`StoreError::Fenced`] and changes nothing. Each may be repeated by the same
 /// attempt after a lost reply, with the same effect and answer. A store whose versions cannot be changed in place
 /// may give a version another id when it is filled or promoted; its attempt stays.
@@ -95,6 +97,15 @@ pub trait Store: Send + Sync + 'static {
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Adds `notes` to a version, whatever became of it. `attempt` is the one that the version shows.
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// The store's own id, made with it, where it counts its changes: it tells its file from another's.
     fn id(&self) -> Option<&str> {
         None
@@ -108,6 +119,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How the store is looked after as a whole, where it is a file of ours.
     fn upkeep(&self) -> Option<&dyn Upkeep> {
+        None
+    }
+
+    /// Where those who share its secrets tell each other of them, if it has such a place.
+    fn noticeboard(&self) -> Option<&dyn Noticeboard> {
         None
     }
 

@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Attempt, Notes, Reserved, Store, StoreError, Version, VersionId, Versions, Which, check_value};
+use super::{
+    Attempt, Notes, Noticeboard, Reserved, Store, StoreError, Version, VersionId, Versions, Which, check_value,
+};
 use crate::crypto::{Random, random_uuid};
 use crate::name::StoredName;
 use crate::secret::Secret;
@@ -26,6 +28,7 @@ pub mod answer;
 #[doc(hidden)]
 pub mod book;
 mod mark;
+mod notices;
 mod server;
 mod session;
 
@@ -45,6 +48,8 @@ const MOST_LISTED: usize = 10_000;
 const MOST_FOLDERS: usize = 1_000;
 /// What the folder of the books ends with. No secret lies in such a folder.
 const BOOKS: &str = ".bursar";
+/// The folder of the notices, among the books.
+const NOTICES: &str = "holders.bursar";
 
 /// Where it is, and who we are there.
 #[derive(Clone, Debug)]
@@ -112,13 +117,14 @@ impl OpenBaoStore {
         if said == Said::Denied { Err(denied) } else { Ok((said, body)) }
     }
 
-    /// Where a secret is, or its book.
+    /// Where a secret is, its book, or a notice on it.
     fn path(&self, engine: &str, of: Of, name: &str) -> String {
         let prefix = self.prefix.as_ref().map_or("", StoredName::as_str);
         let folder = match of {
             Of::Face if prefix.is_empty() => String::new(),
             Of::Face => format!("{prefix}/"),
             Of::Book => format!("{prefix}{BOOKS}/"),
+            Of::Notice => format!("{prefix}{BOOKS}/{NOTICES}/"),
         };
         format!("{}/{engine}/{folder}{name}", self.mount)
     }
@@ -166,15 +172,19 @@ impl OpenBaoStore {
         }
     }
 
-    async fn write_book(&self, name: &StoredName, cas: u64, book: &Book) -> Result<Option<u64>, StoreError> {
+    /// The same, of a path that keeps one version: what has left it is nowhere any more.
+    async fn write_alone(&self, of: Of, name: &str, cas: u64, data: &Value) -> Result<Option<u64>, StoreError> {
         if cas == 0 {
-            // One version is kept, so that a value which has left the book is nowhere any more.
-            let asked = Asked::post(self.path("metadata", Of::Book, name.as_str()), &json!({ "max_versions": 1 }));
+            let asked = Asked::post(self.path("metadata", of, name), &json!({ "max_versions": 1 }));
             self.done(asked).await?;
         }
+        self.write(self.path("data", of, name), cas, data).await
+    }
+
+    async fn write_book(&self, name: &StoredName, cas: u64, book: &Book) -> Result<Option<u64>, StoreError> {
         let unwritable = |_| StoreError::Invalid(format!("the book of `{name}` cannot be written as JSON"));
         let data = serde_json::to_value(book.written()).map_err(unwritable)?;
-        self.write(self.path("data", Of::Book, name.as_str()), cas, &data).await
+        self.write_alone(Of::Book, name.as_str(), cas, &data).await
     }
 
     async fn done(&self, asked: Asked) -> Result<(), StoreError> {
@@ -347,6 +357,8 @@ enum Of {
     Face,
     /// Its book.
     Book,
+    /// What an agent tells of it.
+    Notice,
 }
 
 fn check_name(name: &StoredName) -> Result<(), StoreError> {
@@ -432,5 +444,19 @@ impl Store for OpenBaoStore {
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.in_time(self.change(name, None, |versions| versions.retire(version, attempt))).boxed()
+    }
+
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.in_time(self.change(name, None, |versions| versions.note(version, attempt, notes))).boxed()
+    }
+
+    fn noticeboard(&self) -> Option<&dyn Noticeboard> {
+        Some(self)
     }
 }

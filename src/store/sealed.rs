@@ -174,6 +174,17 @@ impl Store for SealedStore {
         self.ask(move |books| books.change(&name, None, |versions| versions.retire(&version, &attempt))).boxed()
     }
 
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (name, version, attempt, notes) = (name.clone(), version.clone(), attempt.clone(), notes.clone());
+        self.ask(move |books| books.change(&name, None, |versions| versions.note(&version, &attempt, &notes))).boxed()
+    }
+
     fn id(&self) -> Option<&str> {
         Some(&self.id)
     }

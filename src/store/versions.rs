@@ -159,7 +159,7 @@ impl Versions {
         // Not `has`: what is Current too is being served, and is filled no more.
         let pending = self.all.iter_mut().find(|version| version.stages == Stages::of(Stage::Pending));
         let ours = pending.filter(|version| version.attempt == *attempt).ok_or(fenced)?;
-        ours.notes = notes.iter().try_fold(ours.notes.clone(), |all, (key, value)| all.with(key, value))?;
+        ours.notes = added(&ours.notes, notes)?;
         ours.filled = true;
         Ok(ours.id.clone())
     }
@@ -230,6 +230,21 @@ impl Versions {
         Ok(())
     }
 
+    /// Adds notes. See [`super::Store::note`].
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Fenced`] where the version is another attempt's, and
+    /// [`StoreError::Invalid`] for notes that do not fit.
+    pub fn note(&mut self, id: &VersionId, attempt: &Attempt, notes: &Notes) -> Result<(), StoreError> {
+        let version = self.all.iter_mut().find(|version| version.id == *id);
+        let version = version.ok_or_else(|| StoreError::NotFound(format!("version {id} of `{}`", self.name)))?;
+        if version.attempt != *attempt {
+            return Err(self.fenced());
+        }
+        version.notes = added(&version.notes, notes)?;
+        Ok(())
+    }
+
     /// Whether `put` may go on as `attempt`; the id of the version where it is done already.
     ///
     /// # Errors
@@ -255,6 +270,10 @@ impl Versions {
             !version.stages.has(Stage::Retired) || retired <= MOST_RETIRED
         });
     }
+}
+
+fn added(before: &Notes, new: &Notes) -> Result<Notes, StoreError> {
+    new.iter().try_fold(before.clone(), |all, (key, value)| all.with(key, value))
 }
 
 fn end(version: &mut Version) {

@@ -12,6 +12,7 @@ use bursar::config::{self, Read, Report};
 use bursar::document::{self, Source};
 use bursar::fault::{Fault, Faults};
 use bursar::name::Name;
+use bursar::rotation::Uptake;
 use tempfile::TempDir;
 
 const EXAMPLE: &str = "examples/bursar.toml";
@@ -142,16 +143,33 @@ fn policy_knows_every_secret_that_is_spoken_of() {
 fn what_is_not_built_is_refused_with_its_place() {
     let text = format!(
         "{STRIPE}\n\
-         [secret.key]\nstore = \"local\"\n[secret.key.rotation]\nuptake = \"store\"\n\
          [audit]\nretention = \"400d\"\ncheckpoint_every = \"1s\"\n[[audit.forward]]\nkind = \"journal\"\n\
          [[audit.witness]]\nurl = \"u\"\nkey = \"k\"\n"
     );
     let faults = read(&text).unwrap_err();
     let keys: BTreeSet<_> = faults.iter().map(|fault| fault.place.key.as_str()).collect();
-    let wanted =
-        ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness", "secret.key.rotation.uptake"];
+    let wanted = ["audit.checkpoint_every", "audit.forward", "audit.retention", "audit.witness"];
     assert_eq!(keys, BTreeSet::from(wanted));
     assert!(faults.iter().all(|fault| fault.what.contains("not available in this version") && fault.place.line > 0));
+}
+
+#[test]
+fn readers_of_other_agents_count_where_the_store_carries_notices_and_two_values_work() {
+    let with = |store: &str, rotator: &str| {
+        let bao = "[store.bao]\nkind = \"openbao\"\naddress = \"https://bao.example\"\nmount = \"kv\"\nauth = { token_file = \"t\" }\n";
+        let key = format!("[secret.key]\nstore = \"{store}\"\n[secret.key.rotation]\nuptake = \"store\"\n{rotator}\n");
+        read(&format!("{STRIPE}\n{bao}{key}")).map(|read| read.settings.secrets[&name("key")].rotation.clone())
+    };
+    let two = "[secret.key.rotation.random]";
+    assert_eq!(with("bao", two).unwrap().unwrap().uptake, Uptake::Store);
+    let one = "[secret.key.rotation.postgres]\naddress = \"db:1\"\ndatabase = \"d\"\nuser = \"u\"\n\
+               admin = { store = \"local\", name = \"a\" }";
+    for (store, rotator, what) in [("local", two, "carries no notices"), ("bao", one, "has no effect")] {
+        let faults = with(store, rotator).unwrap_err();
+        let fault = faults.iter().next().unwrap();
+        assert_eq!((faults.iter().count(), fault.place.key.as_str()), (1, "secret.key.rotation.uptake"), "{faults}");
+        assert!(fault.what.contains(what) && fault.help.is_some() && fault.place.line > 0, "{faults}");
+    }
 }
 
 #[test]

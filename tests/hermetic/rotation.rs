@@ -19,6 +19,7 @@ use crate::matrix::{self, Subject};
 
 mod histories;
 mod killed;
+mod uptake;
 
 /// By id: a label and a value.
 type Credentials = BTreeMap<u32, (String, Vec<u8>)>;

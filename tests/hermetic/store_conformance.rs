@@ -31,6 +31,7 @@ pub(crate) async fn every_rule(bench: &Bench<'_>) {
     an_empty_reservation_is_not_promoted(bench).await;
     current_is_not_retired(bench).await;
     notes_of_the_first_owner_stand(bench).await;
+    a_note_is_added_at_any_stage_and_stands_from_then_on(bench).await;
     any_bytes_up_to_the_bound_are_a_value(bench).await;
     put_replaces_and_keeps_the_previous(bench).await;
     put_waits_for_a_change_under_way(bench).await;
@@ -219,6 +220,26 @@ async fn notes_of_the_first_owner_stand(bench: &Bench<'_>) {
     let notes = bench.version(&name, &second).await.notes;
     assert_eq!((notes.get("agent"), notes.get("before"), notes.get("made")), (Some("b"), Some("key 1"), Some("key 2")));
     assert_eq!(notes.promoted(), Some(bench.clock.now().wall));
+}
+
+async fn a_note_is_added_at_any_stage_and_stands_from_then_on(bench: &Bench<'_>) {
+    let name = bench.name("noted");
+    let (first, by) = (bench.put(&name, "v").await.unwrap(), Notes::default().with("leaked", "yes").unwrap());
+    let id = bench.version(&name, &first).await.id;
+    assert!(is_fenced(&bench.store.note(&name, &id, &attempt(), &by).await), "the attempt is compared");
+    for nth in 0..3 {
+        let also = Notes::default().with(&format!("n{nth}"), "yes").unwrap();
+        bench.store.note(&name, &id, &first, &also).await.unwrap();
+        bench.store.note(&name, &id, &first, &by).await.unwrap();
+        let version = bench.version(&name, &first).await;
+        let noted = [version.notes.get("leaked"), version.notes.get("n0"), version.notes.get("by")];
+        assert_eq!(noted, [Some("yes"), Some("yes"), Some("put")], "{}", version.stages);
+        assert_eq!(version.stages, Stages::of([Stage::Current, Stage::Previous, Stage::Retired][nth]));
+        bench.put(&name, "w").await.unwrap();
+    }
+    assert_eq!(bench.current(&name).await.as_deref(), Some("w"));
+    let missing = bench.store.note(&name, &"none".parse().unwrap(), &first, &by).await;
+    assert!(matches!(missing, Err(StoreError::NotFound(_))), "{missing:?}");
 }
 
 async fn any_bytes_up_to_the_bound_are_a_value(bench: &Bench<'_>) {

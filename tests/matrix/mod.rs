@@ -14,7 +14,7 @@ use bursar::crypto::SystemRandom;
 use bursar::name::{Name, StoredName};
 use bursar::rotation::{
     Created, Ended, Engine, FarId, Found, Happened, Held, Invents, Label, Overlap, Plan, Rotation, Rotator, Schedule,
-    State, Status, Trouble, keep_turning,
+    State, Status, Trouble, Uptake, keep_turning,
 };
 use bursar::secret::Secret;
 use bursar::store::key::KeySource;
@@ -146,8 +146,8 @@ impl House {
         let place = Place { store, ..self.place() };
         let told = Box::new(|_: &Name, _: &Happened| {});
         let engine = Engine::new(self.journal.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), "us", told);
-        let (name, schedule) = (self.name(), Schedule::default());
-        engine.keep(vec![Rotation { name, place, plan, schedule, rotator }]);
+        let (name, uptake, schedule) = (self.name(), Uptake::Local, Schedule::default());
+        engine.keep(vec![Rotation { name, place, plan, uptake, schedule, rotator }]);
         Arc::new(engine)
     }
 
@@ -482,6 +482,16 @@ impl Store for TrappedStore {
         attempt: &'a Attempt,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.trap.around(At::Retire, self.inner.retire(name, version, attempt), unavailable).boxed()
+    }
+
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.note(name, version, attempt, notes)
     }
 
     fn id(&self) -> Option<&str> {

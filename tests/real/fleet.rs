@@ -10,6 +10,7 @@ use bursar::name::Name;
 use bursar::rotation::random::{Alphabet, RandomText};
 use bursar::rotation::{
     Created, Ended, Engine, Happened, Held, Invents, LEASE, Label, Overlap, Plan, Rotation, Rotator, Schedule, Trouble,
+    Uptake,
 };
 use bursar::store::{Place, Stage, Store, VersionId, Which};
 use bursar::time::ManualClock;
@@ -119,7 +120,8 @@ impl Fleet {
                 exclusive: true,
             };
             let schedule = Schedule { every: Some(MONTH), ..Schedule::default() };
-            engine.keep(vec![Rotation { name: "key".parse().unwrap(), place, plan, schedule, rotator }]);
+            let (name, uptake) = ("key".parse().unwrap(), Uptake::Local);
+            engine.keep(vec![Rotation { name, place, plan, uptake, schedule, rotator }]);
             Arc::new(engine)
         };
         let engines = stores.iter().enumerate().map(engine).collect();

@@ -40,3 +40,4 @@ mod store_agent;
 #[path = "../hermetic/store_conformance.rs"]
 mod store_conformance;
 mod store_outage;
+mod uptake;

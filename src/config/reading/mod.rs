@@ -68,6 +68,7 @@ impl Reader<'_> {
         self.stores_differ(&stores);
         let (mut providers, secrets) = (self.providers(provider, &known), self.secrets(secret, &known, &fresh_for));
         self.rotators_fit(&mut providers, &secrets);
+        self.stores_carry_notices(&secrets, &stores);
         Settings {
             container_roots: self.container_roots(attest),
             log: Log { level: log.level, format: log.format },

@@ -5,17 +5,18 @@ mod exec;
 mod http;
 mod of_provider;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-
 use std::time::Duration;
 
 use super::Reader;
-use crate::config::meant::{Rotation, Rotator, SecretRef};
+use crate::config::meant::{Rotation, Rotator, Secret, SecretRef, Store};
 use crate::config::said;
 use crate::config::words::Period;
+use crate::document::below;
 use crate::name::Name;
 use crate::rotation::random::Alphabet;
-use crate::rotation::{Overlap, Schedule, postgres, redis_acl};
+use crate::rotation::{Overlap, Schedule, Uptake, postgres, redis_acl};
 use crate::time::calendar::{NotOfTheCalendar, Zone};
 use crate::wire::line::{Endpoint, Line, NotAnEndpoint};
 
@@ -39,8 +40,18 @@ impl Reader<'_> {
         let schedule = self.schedule(&key, &said);
         let period = |said: Option<Period>, default| said.map_or(default, |Period(period)| period);
         let uptake_deadline = period(said.uptake_deadline, UPTAKE_DEADLINE);
-        let grace = said.grace;
+        let (grace, uptake) = (said.grace, said.uptake);
         let rotator = self.rotator(&key, said, at, stores)?;
+        let uptake = match (uptake, rotator.overlap()) {
+            (said::Uptake::Local, _) => Uptake::Local,
+            (said::Uptake::Store, Overlap::Two) => Uptake::Store,
+            (said::Uptake::Store, Overlap::One) => {
+                let what =
+                    format!("`{key}.uptake` has no effect: what this rotator sets ends the former version at once");
+                self.fault(&format!("{key}.uptake"), what, Some("take it out".into()));
+                Uptake::Local
+            }
+        };
         let grace = match (rotator.overlap(), grace) {
             (Overlap::One, None) => Duration::ZERO,
             (Overlap::One, Some(_)) => {
@@ -63,7 +74,24 @@ impl Reader<'_> {
                 grace
             }
         };
-        Some(Rotation { schedule, grace, uptake_deadline, rotator })
+        Some(Rotation { schedule, grace, uptake, uptake_deadline, rotator })
+    }
+
+    /// Where readers of other agents count, the store has to carry what they tell.
+    pub(super) fn stores_carry_notices(&mut self, secrets: &BTreeMap<Name, Secret>, stores: &BTreeMap<Name, Store>) {
+        for (name, secret) in secrets {
+            let tells = secret.rotation.as_ref().is_some_and(|rotation| rotation.uptake == Uptake::Store);
+            let carries = stores.get(&secret.at.store).is_none_or(Store::carries_notices);
+            if tells && !carries {
+                let key = format!("{}.rotation.uptake", below("secret", name.as_str()));
+                let what = format!(
+                    "`{key}` is `store`, and the store `{}` carries no notices of other agents",
+                    secret.at.store
+                );
+                let help = "use `local`, with a `grace` in which every reader asks again; or keep the secret in a store of kind `openbao`";
+                self.fault(&key, what, Some(help.into()));
+            }
+        }
     }
 
     fn schedule(&mut self, key: &str, said: &said::Rotation) -> Schedule {

@@ -77,8 +77,7 @@ pub enum Uptake {
     /// Those of this agent.
     #[default]
     Local,
-    /// Those of every agent that shares the store.
-    #[schemars(extend("x-later" = true))]
+    /// Those of every agent that shares the secret; at a store of kind `openbao`.
     Store,
 }
 

@@ -62,13 +62,15 @@ impl Engine {
             Invents::FarSide => within(rotator.list()).await?,
         };
         let attempt = Attempt::new(&*self.random).map_err(|_| Why::Internal("there is no randomness"))?;
-        let notes = reservation(&self.us, &attempt, versions.at(Stage::Current), found.as_deref())?;
+        let current = versions.at(Stage::Current);
+        let without_grace = memory.asked.as_ref().is_some_and(|asked| asked.without_grace);
+        let notes = reservation(&self.us, &attempt, current, without_grace, found.as_deref())?;
         let lease_ends = self.clock.now().wall + LEASE;
         if let Reserved::Ours(ours) = place.store.reserve(&place.name, &attempt, lease_ends, &notes).await? {
             let found = ours.notes.get(Label::NOTE) != notes.get(Label::NOTE);
             *memory = Memory {
                 found,
-                asked: false,
+                asked: None,
                 probe: Probe { attempt: Some(attempt), ..Probe::default() },
                 ..std::mem::take(memory)
             };
@@ -214,7 +216,7 @@ impl Engine {
         (self.told)(name, &Happened::Promoted(current));
         memory.probe = Probe::default();
         // What was asked for is done, also where the reply to its reservation was lost.
-        (memory.given_up_for, memory.found, memory.asked) = (None, false, false);
+        (memory.given_up_for, memory.found, memory.asked) = (None, false, None);
         Ok(())
     }
 
@@ -222,15 +224,18 @@ impl Engine {
         let Rotation { name, rotator, .. } = &it.rotation;
         let previous = versions.at(Stage::Previous).ok_or(Why::Internal("nothing is Previous"))?;
         let (laggards, more) = self.holders.of(name, &previous.id);
+        let who = laggards.iter().map(ToString::to_string).chain(it.shown().elsewhere.clone());
+        let who = who.chain(more.then(|| "others".into())).collect::<Vec<_>>().join(", ");
         let former = self.held(it, Some(previous)).await?;
         let current = self.held(it, versions.at(Stage::Current)).await?;
         let ended = Ended { far_id: FarId::of(previous), value: former.map(|held| held.value) };
-        if !laggards.is_empty() || more {
-            let who: Vec<_> = laggards.iter().map(ToString::to_string).collect();
-            tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {}", who.join(", "));
+        let mut done = "done".to_owned();
+        if !who.is_empty() {
+            tracing::warn!(secret = %name, version = %previous.id, "it is ended while these still hold it: {who}");
+            done = format!("done; it was still held by {who}");
         }
         let revoking = rotator.revoke(&ended, current.as_ref());
-        self.act(it, Act::Revoke, Some(&previous.id), None, revoking).await?;
+        self.act_as(it, Act::Revoke, Some(&previous.id), None, &done, revoking).await?;
         memory.revoked = Some(previous.id.clone());
         (self.told)(name, &Happened::Revoked(previous.id.clone()));
         Ok(())
@@ -249,7 +254,7 @@ impl Engine {
         place.store.retire(&place.name, &previous.id, &previous.attempt).await?;
         self.holders.ended(name, &previous.id);
         (self.told)(name, &Happened::Retired(previous.id.clone()));
-        (memory.probe, memory.leaked, memory.without_grace, memory.revoked) = (Probe::default(), None, None, None);
+        (memory.probe, memory.leaked, memory.revoked) = (Probe::default(), None, None);
         Ok(())
     }
 
@@ -306,6 +311,19 @@ impl Engine {
         hold: Option<&Hold>,
         doing: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, Why> {
+        self.act_as(it, act, version, hold, "done", doing).await
+    }
+
+    /// The same, of which the outcome says `said` where it was done.
+    async fn act_as<T, E: Into<Why>>(
+        &self,
+        it: &Turning,
+        act: Act,
+        version: Option<&VersionId>,
+        hold: Option<&Hold>,
+        said: &str,
+        doing: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, Why> {
         let secret = SecretId::Entry(it.rotation.name.clone());
         let effect = Effect::Rotate { act, secret: &secret, version: version.map(VersionId::as_str) };
         let intent = Intent { actor: Actor::Bursar, effect };
@@ -315,7 +333,7 @@ impl Engine {
         let done = if late { Err(Why::Late(it.rotation.name.clone())) } else { within(doing).await };
         // A crash here leaves an intent without outcome: the next step asks the far side and the store.
         let took = self.clock.now().since(began);
-        let detail = done.as_ref().map_or_else(ToString::to_string, |_| "done".into());
+        let detail = done.as_ref().map_or_else(ToString::to_string, |_| said.to_owned());
         self.count(act, done.is_ok());
         let result = match &done {
             Ok(_) => OutcomeOf::Done { detail: &detail },

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::mark;
 use crate::crypto::Digest;
 use crate::secret::Secret;
-use crate::store::{StoreError, VersionId};
+use crate::store::{Posted, StoreError, VersionId};
 use crate::time::Wall;
 
 /// How much of a body is read: OpenBao itself takes entries of up to 1 MiB.
@@ -146,6 +146,18 @@ pub fn face(body: &[u8], found: bool) -> Result<Option<Face>, StoreError> {
     };
     let created = Wall::parse(&created).map_err(|_| not_kv())?;
     Ok(Some(Face { version, id, ours, created, value: data.map(value).transpose()? }))
+}
+
+/// Reads the answer to `GET …/data/…` of a notice: its text, which is empty where it is too long; none where nothing stands.
+///
+/// # Errors
+/// [`StoreError::Setup`] for what KV version 2 does not answer.
+pub fn notice(body: &[u8], found: bool) -> Result<Option<String>, StoreError> {
+    let Some(Shown { data: Some(data), .. }) = shown::<BTreeMap<String, Value>>(body, found)? else {
+        return Ok(None);
+    };
+    let text = serde_json::to_string(&data).map_err(|_| not_kv())?;
+    Ok(Some(if text.len() <= Posted::MOST_BYTES { text } else { String::new() }))
 }
 
 /// The id of a version that somebody else wrote: a number begins anew when all of a path is deleted, its time does not.

@@ -40,6 +40,10 @@ impl Asked {
         Self { method: Method::POST, path: path.into(), body: body.to_string().into_bytes() }
     }
 
+    pub(super) fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, path: path.into(), body: Vec::new() }
+    }
+
     pub(super) fn path(&self) -> &str {
         self.path.split('?').next().unwrap_or_default()
     }

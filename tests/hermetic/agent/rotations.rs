@@ -132,7 +132,10 @@ async fn what_has_leaked_is_ended_at_once_and_who_held_it_is_said() {
     let reasons =
         rig.records().into_iter().filter(|line| line.kind() == "operation" && line.text("action") == Some("revoke"));
     let reasons: Vec<_> = reasons.map(|line| line.text("detail").unwrap().to_owned()).collect();
-    assert_eq!(reasons, ["asked for the end of a leaked version: drill", "the end of a leaked version"]);
+    let named = format!("the end of a leaked version, which was held by {}", late.holder());
+    assert_eq!(reasons, ["asked for the end of a leaked version: drill", &named]);
+    let ended = format!("done; it was still held by {}", late.holder());
+    assert!(rig.records().iter().any(|line| line.kind() == "outcome" && line.text("detail") == Some(&ended)));
 }
 
 #[tokio::test]

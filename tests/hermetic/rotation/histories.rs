@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bursar::audit::Journal;
 use bursar::name::{Name, StoredName};
-use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State};
+use bursar::rotation::{Engine, Happened, Plan, Rotation, Schedule, State, Uptake};
 use bursar::store::key::KeySource;
 use bursar::store::sealed::{Locked, SealedStore};
 use bursar::store::{Attempt, Notes, Place, Reserved, Stage, Store, StoreError, Version, VersionId, Versions, Which};
@@ -271,6 +271,16 @@ impl Store for GatedStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.pass(async move { self.0.retire(name, version, attempt).await })
     }
+
+    fn note<'a>(
+        &'a self,
+        name: &'a StoredName,
+        version: &'a VersionId,
+        attempt: &'a Attempt,
+        notes: &'a Notes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.pass(async move { self.0.note(name, version, attempt, notes).await })
+    }
 }
 
 struct Agent {
@@ -283,16 +293,16 @@ struct Agent {
 }
 
 /// What all histories share.
-struct Ground {
+pub(super) struct Ground {
     _folder: tempfile::TempDir,
-    store: Arc<SealedStore>,
-    clock: Arc<ManualClock>,
-    journals: [Journal; 2],
+    pub(super) store: Arc<SealedStore>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) journals: [Journal; 2],
     nth: AtomicUsize,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // In memory, where there is such a folder: what is tested here is no disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let now = Moment { wall: Wall::from_micros(1_795_240_800_000_000), boot: Boot::default() };
@@ -438,6 +448,16 @@ impl<'a> History<'a> {
         assert!(promoted <= self.owed, "{promoted} rotations of {}: {versions:?}", self.owed);
     }
 
+    /// What an operator has said of the end of a version outlives whoever was told: here nobody holds anything.
+    async fn has_ended_at_once(&self) {
+        let versions = self.versions().await;
+        let live = versions.iter().filter(|version| !version.stages.has(Stage::Retired));
+        assert!(live.clone().all(|version| version.notes.get("leaked").is_none()), "it has leaked: {versions:?}");
+        let Some(previous) = versions.at(Stage::Previous) else { return };
+        let without_grace = |version: &Version| version.notes.get("without_grace") == Some(previous.attempt.as_str());
+        assert!(!live.clone().any(without_grace), "it was to end at once: {versions:?}");
+    }
+
     async fn comes_to_rest(&mut self) {
         for nth in 0..2 {
             self.agents[nth].gate.faults.lock().unwrap().clear();
@@ -449,6 +469,7 @@ impl<'a> History<'a> {
                 self.drive(nth, async move { engine.turn_all().await }.boxed()).await;
             }
             self.holds_now().await;
+            self.has_ended_at_once().await;
             if self.agents.iter().all(|agent| agent.engine.status()[0].state == State::Idle) {
                 return;
             }
@@ -475,7 +496,7 @@ fn lives(versions: &Versions) -> Vec<&Version> {
     versions.iter().filter(|version| !version.stages.has(Stage::Retired)).collect()
 }
 
-fn key() -> Name {
+pub(super) fn key() -> Name {
     "key".parse().unwrap()
 }
 
@@ -503,7 +524,7 @@ fn engine(
     };
     let schedule = Schedule { every: Some(EVERY), ..Schedule::default() };
     let rotator = Arc::new(GatedRotator(Arc::clone(far), Arc::clone(gate)));
-    engine.keep(vec![Rotation { name: key(), place, plan, schedule, rotator }]);
+    engine.keep(vec![Rotation { name: key(), place, plan, uptake: Uptake::Local, schedule, rotator }]);
     Arc::new(engine)
 }
 
@@ -539,6 +560,46 @@ fn whatever_happens_the_one_value_of_our_own_holds() {
 #[test]
 fn whatever_happens_two_values_of_a_far_side_that_invents_hold() {
     any_history_holds(Overlap::Two, Invents::FarSide);
+}
+
+/// Kills an agent at each call of what an operator asked for, of a version that another has replaced or not; how often
+/// that left the former version. The next start ends it.
+async fn killed_at_each_call(ground: &Ground, is_replaced: bool, asked: impl Fn(Vec<(u8, Fault)>) -> Move) -> usize {
+    let mut left = 0;
+    for nth in 0..32 {
+        let mut history = History::new(ground, Overlap::Two, Invents::Us);
+        history.comes_to_rest().await;
+        if is_replaced {
+            history.make(&Move::Ask(0, false, Vec::new())).await;
+        }
+        history.make(&asked(vec![(nth, Fault::KilledBefore)])).await;
+        left += usize::from(history.versions().await.at(Stage::Previous).is_some());
+        let is_said = history.versions().await.iter().any(|version| version.notes.get("leaked").is_some());
+        history.make(&Move::Turn(0, Vec::new())).await;
+        history.has_ended_at_once().await;
+        let is_over = history.versions().await.at(Stage::Previous).is_none();
+        assert!(is_over || is_replaced && !is_said, "killed at call {nth}");
+    }
+    left
+}
+
+#[test]
+fn what_an_operator_says_of_the_former_version_outlives_a_restart() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        assert!(killed_at_each_call(&ground, false, |faults| Move::Ask(0, true, faults)).await > 2);
+        for is_replaced in [false, true] {
+            assert!(killed_at_each_call(&ground, is_replaced, |faults| Move::Leak(0, faults)).await > 2);
+        }
+        let mut ordinary = History::new(&ground, Overlap::Two, Invents::Us);
+        ordinary.comes_to_rest().await;
+        ordinary.make(&Move::Ask(0, false, Vec::new())).await;
+        assert!(
+            ordinary.versions().await.at(Stage::Previous).is_some(),
+            "nobody said so: its grace period is waited for"
+        );
+    });
 }
 
 #[test]
