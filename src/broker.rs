@@ -2,12 +2,14 @@
 //!
 //! Every verb of both sockets is one function, and every function keeps this order. Who has read this
 //! page has read what bursar does. The types see to it that no step is left out: policy alone makes a
-//! [`Permit`](crate::access::Permit), the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
+//! [`Permit`], the engines make a [`Lease`] from nothing else, the journal alone makes a [`Receipt`], and
 //! only a lease together with the receipt of its own record becomes [`Released`], which is all that the
 //! door can turn into a body.
 //!
 //! The verbs of workloads stand here. Those of operators keep the same order in `operators`, and in `upkeep` where they are
 //! about whole stores.
+//!
+//! [`Permit`]: crate::access::Permit
 
 mod case;
 mod catalogue;

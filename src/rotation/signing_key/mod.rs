@@ -259,6 +259,16 @@ mod tests {
             no()
         }
 
+        fn note<'a>(
+            &'a self,
+            _: &'a StoredName,
+            _: &'a VersionId,
+            _: &'a Attempt,
+            _: &'a Notes,
+        ) -> BoxFuture<'a, Result<(), StoreError>> {
+            no()
+        }
+
         fn retire<'a>(
             &'a self,
             _: &'a StoredName,

@@ -33,7 +33,7 @@ pub struct Locked {
     path: PathBuf,
     /// Its lock is an advisory one on `<path>.lock`, not on the file itself: closing any descriptor of that would
     /// end SQLite's own locks.
-    _lock: File,
+    lock: File,
 }
 
 impl Locked {
@@ -53,7 +53,7 @@ impl Locked {
         let lock = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(careful).open(&beside);
         let lock = lock.map_err(|error| cannot("open", &beside, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.into(), lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Unavailable(format!(
                 "`{}` is in use by another process: ask the running agent, or stop it first",
                 path.display()
@@ -102,6 +102,13 @@ impl Locked {
         let renamed = file.sync_all().and_then(|()| std::fs::rename(&beside, &self.path));
         let durable = renamed.and_then(|()| durable::sync_folder(folder_of(&self.path)));
         durable.map_err(|error| cannot("make", &self.path, &error))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing would not do: a process that another thread has just forked has the descriptor too, until it executes.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
@@ -233,4 +240,20 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 
 fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_given_up_is_free_though_a_fork_has_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let held = Locked::take(&path).unwrap();
+        let _forked = held.lock.try_clone().unwrap();
+        assert!(Locked::take(&path).unwrap_err().to_string().contains("in use"));
+        drop(held);
+        assert!(Locked::take(&path).is_ok());
+    }
 }
