@@ -277,16 +277,6 @@ mod tests {
         ) -> BoxFuture<'a, Result<(), StoreError>> {
             no()
         }
-
-        fn note<'a>(
-            &'a self,
-            _: &'a StoredName,
-            _: &'a VersionId,
-            _: &'a Attempt,
-            _: &'a Notes,
-        ) -> BoxFuture<'a, Result<(), StoreError>> {
-            no()
-        }
     }
 
     #[tokio::test]
