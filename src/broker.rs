@@ -307,8 +307,8 @@ impl Broker {
         self.step(trail, "obtain");
         let released = case.released(lease, began).await?;
         self.step(trail, "record");
-        self.holds(peer, name, ask.name, released.terms());
-        Ok(Released { rotates_at: self.rotates_at(ask.name), ..released })
+        let rotates_at = self.holds(peer, name, ask.name, released.terms());
+        Ok(Released { rotates_at, ..released })
     }
 
     /// Waits until a secret has another version than the workload has. Nothing of it is handed over here.

@@ -100,11 +100,6 @@ impl Broker {
         page.family(&ACTS).tally(&[], "act", &engine.acts);
     }
 
-    /// When the secret `name` is rotated next by itself.
-    pub(super) fn rotates_at(&self, name: &str) -> Option<Wall> {
-        self.rotation.as_ref()?.due(&name.parse().ok()?)
-    }
-
     /// What a rotation has done is in force here at once: held values are read anew, those who wait or listen hear of it,
     /// and providers that refused what was replaced are asked again.
     pub fn rotated(&self, name: &Name, happened: &Happened) {
@@ -119,13 +114,18 @@ impl Broker {
         }
     }
 
-    /// From here on the peer's process holds the version of `secret` that `terms` tell of, if that is rotated.
-    pub(super) fn holds(&self, peer: &Peer, workload: Name, secret: &str, terms: &Terms) {
-        let Some((engine, secret)) = self.rotation.as_ref().zip(secret.parse().ok()) else { return };
-        let Terms::Secret(SecretTerms { version, .. }) = terms else { return };
+    /// From here on the peer's process holds the version of `secret` that `terms` tell of, if that is rotated; when that is
+    /// due next by itself.
+    pub(super) fn holds(&self, peer: &Peer, workload: Name, secret: &str, terms: &Terms) -> Option<Wall> {
+        let (engine, secret): (_, Name) = self.rotation.as_ref().zip(secret.parse().ok())?;
+        let Terms::Secret(SecretTerms { version, .. }) = terms else { return None };
+        if !engine.rotates(&secret) {
+            return None;
+        }
         if let Ok(version) = version.parse() {
             engine.took(&secret, Holder { workload, pid: Some(peer.pid()), version }, peer.lives());
         }
+        engine.due(&secret)
     }
 
     /// Does what was asked, which has been allowed.

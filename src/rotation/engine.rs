@@ -360,6 +360,12 @@ impl Engine {
         }
     }
 
+    /// Whether `secret` is rotated.
+    #[must_use]
+    pub fn rotates(&self, secret: &Name) -> bool {
+        self.lock().contains_key(secret)
+    }
+
     /// When `secret` is rotated next by itself; none: it is not.
     #[must_use]
     pub fn due(&self, secret: &Name) -> Option<Wall> {
