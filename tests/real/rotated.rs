@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bursar::rotation::Admin;
@@ -148,7 +148,7 @@ pub(crate) struct Logins {
     pub(crate) succeeded: usize,
     /// Those that failed within the time for which a reader may keep what it has read.
     pub(crate) failed: usize,
-    /// The most that one reader saw fail in the course of one rotation.
+    /// The most that one reader saw fail of one version: each rotation makes one fail.
     pub(crate) most_failed: usize,
     /// How many readers were not let in in the end.
     pub(crate) locked_out: usize,
@@ -157,15 +157,14 @@ pub(crate) struct Logins {
 /// Fifty rotations, while readers fetch the value and log in with it, again and again.
 pub(crate) async fn under_load(rotator: Arc<dyn Rotator>, works: Works, grace: Duration) -> Logins {
     let rotated = Rotated::by(rotator, true, grace).await;
-    let (over, round) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let over = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..READERS)
         .map(|_| {
             let (house, works) = (Arc::clone(&rotated.house), Arc::clone(&works));
-            tokio::spawn(read(house, works, Arc::clone(&over), Arc::clone(&round), grace))
+            tokio::spawn(read(house, works, Arc::clone(&over), grace))
         })
         .collect();
     for _ in 0..ROTATIONS {
-        round.fetch_add(1, Ordering::SeqCst);
         rotated.rotate().await.unwrap();
     }
     over.store(true, Ordering::SeqCst);
@@ -181,18 +180,11 @@ pub(crate) async fn under_load(rotator: Arc<dyn Rotator>, works: Works, grace: D
     all
 }
 
-async fn read(
-    house: Arc<House>,
-    works: Works,
-    over: Arc<AtomicBool>,
-    round: Arc<AtomicUsize>,
-    grace: Duration,
-) -> Logins {
-    let (mut logins, mut in_round) = (Logins::default(), (0, 0));
+async fn read(house: Arc<House>, works: Works, over: Arc<AtomicBool>, grace: Duration) -> Logins {
+    let (mut logins, mut in_a_row) = (Logins::default(), (None, 0));
     while !over.load(Ordering::SeqCst) {
         let began = Instant::now();
         let (version, value) = house.current().await;
-        let now = round.load(Ordering::SeqCst);
         if works(value).await {
             logins.succeeded += 1;
             tokio::time::sleep(PAUSE).await;
@@ -203,8 +195,9 @@ async fn read(
             continue;
         }
         logins.failed += 1;
-        in_round = if in_round.0 == now { (now, in_round.1 + 1) } else { (now, 1) };
-        logins.most_failed = logins.most_failed.max(in_round.1);
+        // A rotation is what makes one version fail.
+        in_a_row = (Some(version.clone()), if in_a_row.0.as_ref() == Some(&version) { in_a_row.1 + 1 } else { 1 });
+        logins.most_failed = logins.most_failed.max(in_a_row.1);
         // As a reader does: what failed is read again once it has changed.
         let waited = Instant::now();
         while house.current().await.0 == version && waited.elapsed() < Duration::from_secs(10) {
