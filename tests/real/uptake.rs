@@ -42,6 +42,8 @@ impl Two {
         let store = || Arc::new(bao.store(auth.clone(), None, &clock));
         let [a, b] = ["a 01", "b 02"].map(|us| engine(us, &folder, &clock, store()));
         let store = store();
+        // It has watched since before anything was served.
+        b.holders.looked(&key(), std::iter::empty());
         a.turn_all().await;
         Self { bao, clock, folder, a, b, store }
     }
