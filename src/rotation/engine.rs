@@ -19,7 +19,7 @@ pub use notices::keep_telling;
 use super::status::rehearsal;
 use super::{
     ACT_TIMEOUT, Holder, Holders, LEAKED, Lives, Plan, Probe, Rotator, Schedule, State, Status, Step, Trouble, Uptake,
-    Waiting, is_ours, is_unfinished, step,
+    Waiting, former, is_unfinished, step,
 };
 use crate::audit::{Journal, NotDurable};
 use crate::crypto::Random;
@@ -318,8 +318,7 @@ impl Engine {
         let it = self.of(name)?;
         let mut memory = it.memory.lock().await;
         let versions = self.versions(&it).await?;
-        let previous = versions.at(Stage::Previous).filter(|version| is_ours(version) || it.rotation.plan.exclusive);
-        let leaked = previous.or_else(|| versions.at(Stage::Current));
+        let leaked = former(&versions, it.rotation.plan.exclusive).or_else(|| versions.at(Stage::Current));
         let leaked = leaked.ok_or(Why::Internal("there is no version that could have leaked"))?;
         self.note(&it, leaked, &Notes::default().with(LEAKED, "yes")?).await?;
         let leaked = leaked.id.clone();

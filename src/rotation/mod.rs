@@ -284,10 +284,14 @@ fn replaced(previous: &Version, current: Option<&Version>, probe: &Probe, plan: 
 /// and work on at the far side.
 #[must_use]
 pub fn is_unfinished(versions: &Versions, overlap: Overlap, exclusive: bool) -> bool {
-    let ours = |stage| versions.at(stage).is_some_and(is_ours);
-    // What was made by hand and replaced by a rotation is to be ended, too, where nobody else makes any.
-    let by_hand = exclusive && ours(Stage::Current) && versions.at(Stage::Previous).is_some();
-    ours(Stage::Pending) || overlap == Overlap::Two && (ours(Stage::Previous) || by_hand)
+    versions.at(Stage::Pending).is_some_and(is_ours) || overlap == Overlap::Two && former(versions, exclusive).is_some()
+}
+
+/// The Previous version that is the rotation's to end: one of its own, or one made by hand that it has replaced, where nobody
+/// else makes any.
+fn former(versions: &Versions, exclusive: bool) -> Option<&Version> {
+    let has_replaced = versions.at(Stage::Current).is_some_and(is_ours);
+    versions.at(Stage::Previous).filter(|version| is_ours(version) || exclusive && has_replaced)
 }
 
 /// Whether a rotation made it.

@@ -705,6 +705,24 @@ fn what_an_operator_says_of_the_former_version_outlives_a_restart() {
 }
 
 #[test]
+fn what_was_put_over_something_put_is_replaced_when_it_has_leaked() {
+    let ground = Ground::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut history = History::new(&ground, Overlap::Two, Invents::FarSide);
+    runtime.block_on(async {
+        for one in [Move::Put(0, Vec::new()), Move::Put(0, Vec::new()), Move::Leak(0, Vec::new())] {
+            history.make(&one).await;
+        }
+        let versions = history.versions().await;
+        assert!(
+            versions.at(Stage::Current).is_some_and(is_ours) && versions.at(Stage::Previous).is_none(),
+            "{versions:?}"
+        );
+        history.ends_well().await;
+    });
+}
+
+#[test]
 fn a_rotation_that_is_put_back_while_it_is_at_its_last_step_begins_no_other() {
     let ground = Ground::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
