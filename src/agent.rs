@@ -3,7 +3,6 @@
 mod check;
 mod credentials;
 mod deliveries;
-mod lanes;
 mod offline;
 mod owner;
 mod providers;
@@ -21,7 +20,6 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -50,7 +48,6 @@ use crate::telemetry::{Log, otlp};
 use crate::time::{Clock, SystemClock};
 use crate::token::{Engine, MOST_FLIGHTS, keep_ahead};
 
-use lanes::Lanes;
 use providers::Providers;
 use rotations::Tools;
 use rules::{Reader, shelf_of};
@@ -72,8 +69,6 @@ pub struct Agent {
     serving: JoinSet<()>,
     background: JoinSet<()>,
     warnings: Vec<Fault>,
-    /// What was begun for a workload may still be needed while the agent drains.
-    _lanes: Lanes,
 }
 
 /// Why an agent does not start.
@@ -257,8 +252,7 @@ impl Agent {
             // Applications that use up every connection must not keep the operator out.
             operators: Admission::new(Shares::OPERATORS),
         });
-        let lanes = Lanes::start().map_err(NotStarted::Runtime)?;
-        let mut serving = serve_all(sockets, &lanes, &shared, &scraped)?;
+        let mut serving = serve_all(sockets, &shared, &scraped)?;
         if let Some(address) = read.settings.metrics {
             let listener = scrape::listen(address).and_then(TcpListener::from_std);
             let listener = listener.map_err(|error| NotStarted::Metrics { address, error })?;
@@ -275,7 +269,7 @@ impl Agent {
         background.spawn(rotations::recall(Arc::clone(&rotation), read.settings.audit.dir.clone()));
         background.spawn(keep_telling(Arc::clone(&rotation)));
         background.spawn(keep_turning(rotation));
-        Ok(Self { broker, journal, drain, serving, background, warnings, _lanes: lanes })
+        Ok(Self { broker, journal, drain, serving, background, warnings })
     }
 
     /// What should be said although it did not stand in the way.
@@ -310,29 +304,21 @@ async fn close(journal: &Journal, stores: &Stores, reason: &'static str) -> Resu
     journal.stop(reason).await.and(restated)
 }
 
-/// Workloads are served on every lane, operators beside them: a flood of the former must not keep the latter waiting.
-fn serve_all(
-    sockets: Vec<Socket>,
-    lanes: &Lanes,
-    shared: &Shared,
-    scraped: &Arc<scrape::Sources>,
-) -> Result<JoinSet<()>, NotStarted> {
+fn serve_all(sockets: Vec<Socket>, shared: &Shared, scraped: &Arc<scrape::Sources>) -> Result<JoinSet<()>, NotStarted> {
     let broker = || Arc::clone(&shared.broker);
     let (applications, operators) = (applications(broker()), operators(broker(), Arc::clone(scraped)));
-    let (beside, mut serving) = (Handle::current(), JoinSet::new());
+    let mut serving = JoinSet::new();
     for Socket { listener, role, workload, bound } in sockets {
-        let (runtimes, router, admission) = match role {
-            Role::Workload => (lanes.runtimes().collect(), &applications, &shared.admission),
-            Role::Operator => (vec![&beside], &operators, &scraped.operators),
+        let listener = UnixListener::from_std(listener).map_err(NotStarted::Runtime)?;
+        let router = match role {
+            Role::Workload => applications.clone(),
+            Role::Operator => operators.clone(),
         };
-        let bound = bound.map(Arc::new);
-        for runtime in runtimes {
-            let _within = runtime.enter();
-            let listener = listener.try_clone().and_then(UnixListener::from_std).map_err(NotStarted::Runtime)?;
-            let (bound, workload, router) = (bound.clone(), workload.clone(), router.clone());
-            let shared = Shared { admission: Arc::clone(admission), ..shared.clone() };
-            serving.spawn_on(serve(Listening { listener, bound, workload, role, router }, shared), runtime);
+        let mut shared = shared.clone();
+        if role == Role::Operator {
+            shared.admission = Arc::clone(&scraped.operators);
         }
+        serving.spawn(serve(Listening { listener, bound, workload, role, router }, shared));
     }
     Ok(serving)
 }

@@ -44,8 +44,8 @@ const MOST_HEADERS: usize = 64;
 pub struct Listening {
     /// The socket.
     pub listener: UnixListener,
-    /// Its file, where it is ours; it goes with the last that serves it.
-    pub bound: Option<Arc<Bound>>,
+    /// Its file, where it is ours.
+    pub bound: Option<Bound>,
     /// The workload to which the path is bound, if it is.
     pub workload: Option<Name>,
     /// Who asks there.

@@ -29,11 +29,21 @@ impl Agent {
             tracing::warn!(error = ?measure.failed, "the process cannot be hardened: {name} does not hold");
         }
         warn(&warnings);
-        // Workloads are served on lanes of their own. A reload occupies a thread while it reads: that is why there are threads here.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers())
+            // Who waits for the journal is woken from its thread: beside a flood it would hardly ever be his turn.
+            .global_queue_interval(8)
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("the runtime cannot be started: {error}")))?;
         runtime.block_on(serve(globals, read, log))
     }
+}
+
+/// Half of the cores: the applications beside which the agent stands have the others, and a worker that has nobody to
+/// share work with wakes nobody.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 async fn serve(globals: &Globals, read: Read, log: Option<telemetry::Log>) -> Outcome {
