@@ -502,6 +502,10 @@ impl Engine {
         };
         memory.asked = memory.asked.take().filter(|asked| asked.of.as_ref() == current.as_ref().map(|(id, _)| id));
         let probe = &mut memory.probe;
+        if probe.attempt.as_ref() != pending.map(|version| &version.attempt) {
+            // What is known is of a reservation that is over.
+            *probe = Probe::default();
+        }
         probe.us = self.us.clone();
         probe.due = if memory.asked.is_some() { Some(now) } else { scheduled };
         // What this log's agent reserved is its own after a restart too: nobody else holds this log.
