@@ -36,7 +36,10 @@ impl OpenBaoStore {
         let keys = if found { answer::keys(&body)? } else { Vec::new() };
         // The folders are those of secrets further down.
         let authors = keys.iter().filter(|key| !key.ends_with('/')).map(|key| key.parse::<Author>());
-        let authors = authors.collect::<Result<Vec<_>, _>>()?;
+        let authors = authors.collect::<Result<Vec<_>, _>>();
+        let strange =
+            |_| StoreError::Damaged(format!("among the notices in `{folder}` stands what is none: delete it"));
+        let authors = authors.map_err(strange)?;
         if authors.len() > MOST_NOTICES {
             return Err(StoreError::Setup(format!(
                 "more than {MOST_NOTICES} notices stand in `{folder}`: delete those of agents that are gone"
